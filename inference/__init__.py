@@ -1,0 +1,1 @@
+"""The inference node: one model, or one provider, behind one contract."""

@@ -1,0 +1,1 @@
+"""Everything of an inference node that talks to something: engines, providers, files."""

@@ -1,0 +1,1 @@
+"""Pure logic of an inference node: no grpc, no environment, no torch."""

@@ -1,0 +1,194 @@
+"""A process's life: starting, ready, draining, stopped. The order of a drain is written here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol, TypeVar
+
+import msgspec
+import structlog
+import uvloop
+
+from mesh import telemetry
+from mesh.config import ConfigErrors, load
+from mesh.health import Readiness
+from mesh.server import Server
+
+_log = structlog.get_logger()
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+EX_USAGE = 64
+EX_UNAVAILABLE = 69
+EX_SOFTWARE = 70
+
+
+class State(enum.Enum):
+    """Where a process stands."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class ProcessConfig:
+    """What every service's configuration begins with."""
+
+    # host:port of the gRPC server; port 0 takes a free one.
+    listen: str = "127.0.0.1:0"
+    # This process's unique name in the mesh, and the name of the group of replicas it belongs to.
+    replica: str = ""
+    service: str = ""
+    # Where Consul's agent listens, as host:port; empty: no registry, the stack file names every replica.
+    consul: str = ""
+    # Port of Prometheus's /metrics on loopback; 0 switches it off.
+    metrics_port: Port = 0
+    log_level: str = "info"
+    # How long callers get to notice that this process drains, before it stops taking calls.
+    drain_delay_s: Seconds = 1.0
+    # How long calls in flight get to end.
+    drain_deadline_s: Seconds = 30.0
+
+
+class Registration(Protocol):
+    """How a process makes itself known to a registry, if there is one. Failing to is logged, never fatal."""
+
+    async def register(self, port: int) -> None:
+        """Announce the process at its port."""
+        ...
+
+    async def deregister(self) -> None:
+        """Withdraw it."""
+        ...
+
+
+class Service:
+    """One running process: a server, its background tasks, and what must be closed at the end."""
+
+    def __init__(self, config: ProcessConfig, service_names: tuple[str, ...], blockers: tuple[str, ...] = ()) -> None:
+        self.config = config
+        self.state = State.STARTING
+        self.readiness = Readiness((*blockers, "start"))
+        self.server = Server(config.listen, self.readiness, service_names)
+        self.registration: Registration | None = None
+        # Awaited in turn while draining, before the gRPC server finishes: other front ends, for example HTTP.
+        self.drains: list[Callable[[float], Awaitable[None]]] = []
+        self._tasks: dict[asyncio.Task[Any], str] = {}
+        self._closers = contextlib.AsyncExitStack()
+        self._stop = asyncio.Event()
+        self._failed: str | None = None
+
+    def closing(self, close: Callable[[], Awaitable[Any]]) -> None:
+        """Run `close` at the very end, last added first."""
+        self._closers.push_async_callback(close)
+
+    def background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task for the process's whole life. If it fails, the process drains and ends with an error."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks[task] = name
+        task.add_done_callback(self._on_done)
+
+    def starting(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task that readiness waits for, such as loading a model. If it fails, the process ends."""
+
+        async def run() -> None:
+            await work
+            await self.readiness.clear(name)
+
+        self.background(name, run())
+
+    def stop(self) -> None:
+        """Begin to drain."""
+        self._stop.set()
+
+    async def run(self) -> int:
+        """Serve until a signal, `stop`, or a failed task; drain; return the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            port = await self.server.start()
+            if self.config.metrics_port:
+                telemetry.serve_metrics("127.0.0.1", self.config.metrics_port)
+            await self._announce(port)
+            await self._stop.wait()
+            await self._drain()
+        finally:
+            await self._close()
+        return EX_SOFTWARE if self._failed else 0
+
+    async def _announce(self, port: int) -> None:
+        await self.readiness.clear("start")
+        self.state = State.READY
+        _log.info("service.started", port=port, pid=os.getpid())
+        if self.registration:
+            await self.registration.register(port)
+
+    async def _drain(self) -> None:
+        self.state = State.DRAINING
+        _log.info("service.draining", inflight=self.server.calls.inflight, because=self._failed or "stop")
+        await self.readiness.drain()
+        if self.registration:
+            await self.registration.deregister()
+        await asyncio.sleep(self.config.drain_delay_s)
+        for drain in self.drains:
+            await drain(self.config.drain_deadline_s)
+        cancelled = await self.server.finish(self.config.drain_deadline_s)
+        _log.info("service.drained", cancelled=cancelled)
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.server.grpc.stop(grace=0)
+        await self._closers.aclose()
+        self.state = State.STOPPED
+        _log.info("service.stopped")
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        name = self._tasks.pop(task, "task")
+        if task.cancelled() or task.exception() is None:
+            return
+        error = task.exception()
+        self._failed = f"{name}: {error}"
+        _log.error("task.failed", task=name, error=str(error), exc_info=error)
+        self._stop.set()
+
+
+C = TypeVar("C", bound=ProcessConfig)
+
+
+def main(name: str, config_type: type[C], build: Callable[[C], Awaitable[Service]]) -> int:
+    """Run a service from this process's environment; returns the exit code.
+
+    64: the configuration is wrong, 69: the address is taken, 70: a task failed.
+    """
+    return run(name, config_type, build, os.environ)
+
+
+def run(name: str, config_type: type[C], build: Callable[[C], Awaitable[Service]], env: Mapping[str, str]) -> int:
+    """`main` with the environment handed in."""
+    try:
+        config = load(config_type, f"HEADRACE_{name.upper()}_", env)
+    except ConfigErrors as problems:
+        print(problems, file=sys.stderr)
+        return EX_USAGE
+    telemetry.configure_logging(name, config.replica or f"{name}-{os.getpid()}", config.log_level)
+
+    async def body() -> int:
+        try:
+            service = await build(config)
+            return await service.run()
+        except OSError as error:
+            _log.error("service.cannot_start", error=str(error))
+            return EX_UNAVAILABLE
+
+    return uvloop.run(body())
