@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from numpy.typing import NDArray
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 BLOCK_SIZE = 16
 
@@ -69,13 +68,19 @@ class ModelRunner(Protocol):
     """A loaded model with its KV memory. Calls come from one thread at a time; `forward` releases the GIL."""
 
     @property
-    def spec(self) -> ModelSpec: ...
+    def spec(self) -> ModelSpec:
+        """What is loaded."""
+        ...
 
     @property
-    def block_size(self) -> int: ...
+    def block_size(self) -> int:
+        """Tokens a block holds."""
+        ...
 
     @property
-    def num_blocks(self) -> int: ...
+    def num_blocks(self) -> int:
+        """Blocks of KV memory; their ids are 0 to num_blocks - 1."""
+        ...
 
     def forward(self, batch: StepBatch) -> torch.Tensor:
         """Run the step; float32 logits [R, vocab] in the order of `logits_rows`.

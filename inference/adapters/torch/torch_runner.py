@@ -1,0 +1,68 @@
+"""The model runner in plain torch: float32 or bfloat16, CPU or CUDA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from . import logits as logits_summary
+from .loading import Checkpoint
+from .lora import Lora, LoraPair, read_adapter
+from .network import TorchNetwork
+from .paged_attention import PagedKV
+from .runner_api import BLOCK_SIZE, LogitsSummary, ModelSpec, StepBatch
+
+
+class TorchRunner:
+    """See ModelRunner."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, num_blocks: int) -> None:
+        config = checkpoint.config
+        self._network = TorchNetwork(checkpoint, device, dtype)
+        self._memory = PagedKV(config, num_blocks, dtype, device)
+        self._adapters: dict[int, Lora] = {}
+        self._next_slot = 1
+        self.block_size = BLOCK_SIZE
+        self.num_blocks = num_blocks
+        self.spec = ModelSpec(
+            name=config.name,
+            revision=checkpoint.revision,
+            architecture=config.architecture,
+            layers=config.layers,
+            vocab_size=config.vocab_size,
+            context_length=config.context_length,
+            eos_ids=config.eos_ids,
+            kv_bytes_per_token=config.kv_values_per_token() * dtype.itemsize,
+            precision=str(dtype).removeprefix("torch."),
+            device=device.type,
+        )
+
+    def forward(self, batch: StepBatch) -> torch.Tensor:
+        """See ModelRunner.forward."""
+        return self._network.forward(batch, self._memory, self._adapters)
+
+    def summarize(self, logits: torch.Tensor) -> LogitsSummary:
+        """See ModelRunner.summarize."""
+        return logits_summary.summarize(logits)
+
+    def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
+        """See ModelRunner.copy_blocks."""
+        self._memory.copy_blocks(pairs)
+
+    def load_adapter(self, path: Path) -> int:
+        """See ModelRunner.load_adapter."""
+        device = self._network.device
+        adapter = read_adapter(path, self._network.config)
+        placed = {place: LoraPair(pair.down.to(device), pair.up.to(device)) for place, pair in adapter.items()}
+        slot, self._next_slot = self._next_slot, self._next_slot + 1
+        self._adapters[slot] = placed
+        return slot
+
+    def unload_adapter(self, slot: int) -> None:
+        """See ModelRunner.unload_adapter."""
+        del self._adapters[slot]
+
+    def close(self) -> None:
+        """See ModelRunner.close. Memory goes back when the runner does."""
+        self._adapters.clear()
