@@ -1,0 +1,133 @@
+"""Reading a YAML file whose every mistake is reported with its line, all together."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import yaml
+
+_ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake. `line` counts from 1; 0 is the file as a whole."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+class StackErrors(Exception):
+    """Everything that is wrong with a stack file."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(["stack refused:", *(f"  {p}" for p in problems)]))
+        self.problems = problems
+
+
+class Reader:
+    """Takes values out of YAML nodes. A value that is wrong is noted as a problem and read as an empty one.
+
+    Values are read as they are written: `yes` and `010` are texts. A missing node (None) has been reported by the
+    mapping that misses it.
+    """
+
+    def __init__(self, text: str, file: str) -> None:
+        self.problems: list[Problem] = []
+        self._file = file
+        try:
+            self.root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 0
+            raise StackErrors([Problem(file, line, f"not YAML: {error.problem}")]) from error
+        except yaml.YAMLError as error:
+            raise StackErrors([Problem(file, 0, "not YAML: it holds characters that are not allowed")]) from error
+
+    def problem(self, node: yaml.Node | None, reason: str) -> None:
+        """Note a mistake at a node; None is the file as a whole."""
+        self.problems.append(Problem(self._file, node.start_mark.line + 1 if node else 0, reason))
+
+    def finish(self) -> None:
+        """Raise StackErrors if anything was noted."""
+        if self.problems:
+            raise StackErrors(self.problems)
+
+    def entries(self, node: yaml.Node | None, at: str) -> dict[str, yaml.Node]:
+        """A mapping's values by key, in order."""
+        if node is None:
+            return {}
+        if not isinstance(node, yaml.MappingNode):
+            self.problem(node, f"{at}: must be a mapping")
+            return {}
+        entries: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self.problem(key, f"{at}: keys are plain words")
+            elif key.value in entries:
+                self.problem(key, f"{at}: {key.value!r} is there twice")
+            else:
+                entries[key.value] = value
+        return entries
+
+    def mapping(
+        self, node: yaml.Node | None, at: str, required: tuple[str, ...], optional: tuple[str, ...]
+    ) -> dict[str, yaml.Node]:
+        """A mapping with known keys."""
+        entries = self.entries(node, at)
+        for key, value in entries.items():
+            if key not in required and key not in optional:
+                self.problem(value, f"{at}: unknown key {key!r}; there are: {', '.join((*required, *optional))}")
+        for key in required:
+            if key not in entries:
+                self.problem(node, f"{at}: {key!r} is missing")
+        return entries
+
+    def text(self, node: yaml.Node | None, at: str) -> str:
+        """A scalar as it is written."""
+        return self._scalar(node, at) or ""
+
+    def texts(self, node: yaml.Node | None, at: str) -> dict[str, str]:
+        """A mapping from words to scalars."""
+        return {key: self.text(value, f"{at}.{key}") for key, value in self.entries(node, at).items()}
+
+    def matching(self, node: yaml.Node | None, at: str, pattern: re.Pattern[str]) -> str:
+        """A scalar of a given form."""
+        text = self._scalar(node, at)
+        if text is not None and not pattern.fullmatch(text):
+            self.problem(node, f"{at}: {text!r} does not match {pattern.pattern}")
+        return text or ""
+
+    def integer(self, node: yaml.Node, at: str, least: int, most: int) -> int:
+        """A whole number within bounds; `least` where it is wrong."""
+        text = self._scalar(node, at)
+        if text is None:
+            return least
+        if re.fullmatch(r"-?[0-9]{1,10}", text) and least <= int(text) <= most:
+            return int(text)
+        self.problem(node, f"{at}: must be a whole number from {least} to {most}")
+        return least
+
+    def address(self, node: yaml.Node | None, at: str) -> str:
+        """A host:port."""
+        text = self._scalar(node, at)
+        if text is None:
+            return ""
+        parts = _ADDRESS.fullmatch(text)
+        if parts is None or not 1 <= int(parts[2]) <= 65535:
+            self.problem(node, f"{at}: {text!r} is not host:port")
+        return text
+
+    def _scalar(self, node: yaml.Node | None, at: str) -> str | None:
+        """A single value's text; None where there is none, which has been reported by then."""
+        if node is None:
+            return None
+        if not isinstance(node, yaml.ScalarNode) or node.tag == "tag:yaml.org,2002:null":
+            self.problem(node, f"{at}: must be a single value")
+            return None
+        return str(node.value)
