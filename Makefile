@@ -1,0 +1,77 @@
+# The only interface anyone must learn. Every target sets up what it is missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+HEADRACE := $(BIN)/headrace
+PACKAGES := mesh ops gateway router inference
+# What pytest runs, for example: make test-unit ARGS='-k breaker'
+ARGS ?=
+
+##@ Run
+.PHONY: help setup up down status
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "; colour = system("test -t 1") == 0} \
+	  /^##@ / {h = substr($$0, 5); printf(colour ? "\n\033[1m%s\033[0m\n" : "\n%s\n", h)} \
+	  /^[a-z][a-z0-9_-]*:.*## / {printf(colour ? "  \033[36m%-22s\033[0m %s\n" : "  %-22s %s\n", $$1, $$2)}' \
+	  $(MAKEFILE_LIST)
+	@echo
+	@echo "First time here? make up, then paste the curl line that it prints."
+
+setup: ## Set up everything: virtual environment, dependencies, model, Envoy, tools (quick when nothing changed)
+	@./ops/setup.sh
+
+up: setup ## Start the mesh and wait until it answers
+	@$(HEADRACE) up
+
+down: setup ## Stop the mesh
+	@$(HEADRACE) down
+
+status: setup ## Show every process, replica, health and load
+	@$(HEADRACE) status
+
+##@ Check
+.PHONY: test lint format type proto stubs test-unit test-contract test-integration test-e2e
+test: setup lint type proto ## Check and test everything
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: setup ## Check style and who imports whom
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "error: run 'make format' to put these files into shape"; exit 1; }
+	@$(BIN)/lint-imports --no-logo >.tools/lint-imports.log 2>&1 || { cat .tools/lint-imports.log; exit 1; }
+	@echo "lint: ok"
+
+format: setup ## Put the code into shape
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format .
+
+type: setup ## Check types (mypy, strict)
+	@$(PYTHON) -m mypy $(PACKAGES)
+
+proto: setup ## Lint the contracts, check them for breaking changes and the stubs for drift
+	@$(PYTHON) -m pytest -q tests/contract/test_protos.py
+
+stubs: setup ## Write the Python stubs of the contracts anew
+	@PYTHON="$(CURDIR)/$(PYTHON)" protos/generate.sh
+
+test-unit: setup ## Run the unit tests
+	@$(PYTHON) -m pytest tests/unit $(ARGS)
+
+test-contract: setup ## Run the contract tests
+	@$(PYTHON) -m pytest tests/contract $(ARGS)
+
+test-integration: setup ## Run the integration tests: real gRPC on free ports
+	@$(PYTHON) -m pytest tests/integration $(ARGS)
+
+test-e2e: setup ## Run the end-to-end tests: whole processes, a real Envoy, a real model
+	@$(PYTHON) -m pytest tests/e2e $(ARGS)
+
+##@ Clean
+.PHONY: clean
+clean: ## Stop the mesh; remove the virtual environment, tools and state
+	@if [ -x $(HEADRACE) ]; then $(HEADRACE) down; fi
+	@rm -rf $(VENV) .tools .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

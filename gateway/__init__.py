@@ -1,0 +1,1 @@
+"""The front door: who may ask, and the OpenAI-compatible interface."""

@@ -1,0 +1,21 @@
+"""What every tier of tests shares: their order, quickest first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+_TIERS = ("unit", "contract", "integration", "bench", "e2e", "drills", "gpu")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the quick tiers first, so that a simple mistake is seen before the mesh is started."""
+    items.sort(key=lambda item: _TIERS.index(_tier(item)))
+
+
+def _tier(item: pytest.Item) -> str:
+    name = item.path.relative_to(ROOT / "tests").parts[0]
+    assert name in _TIERS, f"tests/{name} is no tier: put the test into one of {', '.join(_TIERS)}"
+    return name

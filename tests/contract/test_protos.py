@@ -1,0 +1,68 @@
+"""The contracts: linted, formatted, compatible with main, and their committed stubs in step with them."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUF = ROOT / ".tools/node_modules/.bin/buf"
+
+needs_buf = pytest.mark.skipif(not BUF.exists(), reason="buf is not installed: 'make setup' installs it where npm is")
+
+
+def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def branch_main() -> str | None:
+    """The name under which this clone knows the main branch."""
+    for name in ("origin/main", "main"):
+        if run("git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").returncode == 0:
+            return name
+    return None
+
+
+@needs_buf
+def test_contracts_follow_the_lint_rules() -> None:
+    done = run(BUF, "lint", "protos")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_buf
+def test_contracts_are_formatted() -> None:
+    done = run(BUF, "format", "protos", "--diff", "--exit-code")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_buf
+def test_contracts_break_nothing_that_main_promises() -> None:
+    name = branch_main()
+    if name is None:
+        pytest.skip("this clone does not know the main branch, so there is nothing to compare with")
+    done = run(BUF, "breaking", "protos", "--against", f".git#ref={name},subdir=protos")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_stubs_are_in_step_with_the_contracts(tmp_path: Path) -> None:
+    done = run("protos/generate.sh", tmp_path, PYTHON=sys.executable)
+    assert done.returncode == 0, done.stdout + done.stderr
+    fresh = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.py*") if "__pycache__" not in path.parts}
+    committed = ROOT / "protos/gen"
+    present = {path.relative_to(committed) for path in committed.rglob("*.py*") if "__pycache__" not in path.parts}
+    assert fresh == present, "run 'make stubs'"
+    drifted = [str(name) for name in sorted(fresh) if not filecmp.cmp(tmp_path / name, committed / name, shallow=False)]
+    assert drifted == [], "run 'make stubs'"
