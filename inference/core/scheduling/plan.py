@@ -1,0 +1,42 @@
+"""What a step is bounded by, and what it was decided to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.core.scheduling.sequence import Sequence
+from inference.core.scheduling.table import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds in sequences and tokens. `token_budget` bounds one step, drafts included, and leaves room for prompts."""
+
+    max_running: int
+    token_budget: int
+    context_length: int
+
+    def __post_init__(self) -> None:
+        if self.max_running < 1:
+            raise ValueError(f"max_running must be at least 1, not {self.max_running}")
+        if self.token_budget <= self.max_running:
+            raise ValueError(
+                f"token_budget {self.token_budget} must exceed max_running {self.max_running}, or prompts never run"
+            )
+
+
+@dataclass(slots=True)
+class Plan:
+    """One step. Entry i of each array is about the sequence in slot `rows[i]`."""
+
+    rows: Rows
+    # Tokens to run, and whether the last known token is among them, so that the next can be drawn.
+    counts: NDArray[np.int32]
+    draws: NDArray[np.bool_]
+    # Block copies (source, destination) to make before the step.
+    copies: list[tuple[int, int]] = field(default_factory=list)
+    # Sequences that got a slot for this step.
+    started: list[Sequence] = field(default_factory=list)

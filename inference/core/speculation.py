@@ -1,0 +1,119 @@
+"""Guessing ahead: drafts from the text itself, and the decision whether guessing pays.
+
+A draft is checked by running it together with the sequence's last token: at each position the model's own next token is
+drawn with that position's own random number, and the draft counts as far as it agrees. Every emitted token is therefore
+the token that would have been drawn without drafts, greedy or sampled. This is speculative sampling (Leviathan et al.,
+ICML 2023) with a proposal that puts all mass on one token.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.int32]
+
+LONGEST_NGRAM = 4
+SHORTEST_NGRAM = 2
+
+
+def prompt_lookup(tokens: Tokens, count: int) -> Tokens:
+    """Up to `count` tokens that followed the latest earlier occurrence of the last few tokens, or none.
+
+    Prompt lookup decoding (Saxena, 2023): longer n-grams are tried first.
+    """
+    if count < 1 or len(tokens) <= SHORTEST_NGRAM:
+        return tokens[:0]
+    text = tokens.tobytes()
+    width = tokens.itemsize
+    for length in range(min(LONGEST_NGRAM, len(tokens) - 1), SHORTEST_NGRAM - 1, -1):
+        pattern = text[-length * width :]
+        # An occurrence must end before the text does; bytes may match across token borders, those are passed over.
+        found = text.rfind(pattern, 0, len(text) - width)
+        while found > 0 and found % width:
+            found = text.rfind(pattern, 0, found + len(pattern) - 1)
+        if found >= 0 and found % width == 0:
+            start = found // width + length
+            return tokens[start : start + count]
+    return tokens[:0]
+
+
+class DraftWidths:
+    """How many tokens to guess for each sequence: more after a full hit, fewer after a miss. One row a sequence."""
+
+    def __init__(self, rows: int, most: int) -> None:
+        self._most = most
+        self._start = min(4, most)
+        self.width = np.full(rows, self._start, np.int32)
+
+    def reset(self, row: int) -> None:
+        """Start a new sequence in `row`."""
+        self.width[row] = self._start
+
+    def learn(self, row: int, drafted: int, accepted: int) -> None:
+        """Book that of `drafted` tokens `accepted` held."""
+        wanted = 2 * drafted if accepted == drafted else accepted + 1
+        self.width[row] = max(1, min(self._most, wanted))
+
+
+class Mode(enum.Enum):
+    """What a step was: with drafts, or without."""
+
+    PLAIN = 0
+    DRAFTED = 1
+
+
+@dataclass(slots=True)
+class _Rates:
+    """What steps of about one batch size gave, by mode: how many were seen, and tokens per second, smoothed."""
+
+    seen: list[int] = field(default_factory=lambda: [0, 0])
+    rate: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    since_probe: int = 0
+    patience: int = 64
+
+
+class PayOff:
+    """Decides from measured tokens per second whether drafting pays, for each power of two of running sequences.
+
+    Each mode is tried for a few steps, then the faster one stands and the other is probed again, ever more rarely while
+    it keeps losing.
+    """
+
+    TRIAL = 6
+    WEIGHT = 0.2
+    MOST_PATIENCE = 4096
+
+    def __init__(self) -> None:
+        self._rates: dict[int, _Rates] = {}
+
+    def drafts(self, running: int) -> bool:
+        """Whether the next step with `running` sequences should be drafted."""
+        rates = self._of(running)
+        if rates.seen[Mode.DRAFTED.value] < self.TRIAL:
+            return True
+        if rates.seen[Mode.PLAIN.value] < self.TRIAL:
+            return False
+        better = rates.rate[Mode.DRAFTED.value] > rates.rate[Mode.PLAIN.value]
+        rates.since_probe += 1
+        if rates.since_probe > rates.patience:
+            rates.since_probe = 0
+            rates.patience = min(2 * rates.patience, self.MOST_PATIENCE)
+            # The loser is measured afresh.
+            rates.seen[Mode.PLAIN.value if better else Mode.DRAFTED.value] = 0
+        return better
+
+    def learn(self, running: int, mode: Mode, tokens: int, seconds: float) -> None:
+        """Book a step of decoding alone that gave `tokens` in `seconds`, drafting included."""
+        rates = self._of(running)
+        rate = tokens / max(seconds, 1e-9)
+        first = rates.seen[mode.value] == 0
+        old = rates.rate[mode.value]
+        rates.rate[mode.value] = rate if first else old + self.WEIGHT * (rate - old)
+        rates.seen[mode.value] += 1
+
+    def _of(self, running: int) -> _Rates:
+        return self._rates.setdefault(running.bit_length(), _Rates())
