@@ -74,15 +74,20 @@ class TorchNetwork:
             x = x + self._attention(layer, x, layout, memory, adapters)
             x = x + self._feed_forward(layer, x, adapters)
         x = x[torch.from_numpy(batch.logits_rows).to(self.device, torch.int64)]
-        return F.linear(self._norm(x, "norm"), self._weights["lm_head.weight"]).float()
+        return self.product(self._norm(x, "norm"), "lm_head.weight").float()
 
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return rms_norm(x, self._weights[f"{name}.weight"], self.config.norm_eps)
 
     def _linear(self, x: torch.Tensor, layer: int, group: str, projection: str, adapters: StepAdapters) -> torch.Tensor:
         name = f"layers.{layer}.{group}.{projection}"
-        y = F.linear(x, self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias"))
-        return adapters.add(y, x, (layer, projection))
+        y = self.product(x, f"{name}.weight")
+        bias = self._weights.get(f"{name}.bias")
+        return adapters.add(y if bias is None else y + bias, x, (layer, projection))
+
+    def product(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        """Rows x [T, in] times the named weights [out, in]: the one place where precision is more than a dtype."""
+        return F.linear(x, self._weights[name])
 
     def _attention(
         self, layer: int, x: torch.Tensor, layout: StepLayout, memory: PagedKV, adapters: StepAdapters

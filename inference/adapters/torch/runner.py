@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import structlog
 import torch
 
-from .loading import load_checkpoint
+from inference.native import library as native
+
+from .loading import Checkpoint, UnsupportedModel, load_checkpoint
+from .native_model import check_shape
+from .native_runner import NativeRunner
 from .runner_api import ModelRunner
 from .torch_runner import TorchRunner
 
 Precision = Literal["auto", "float32", "bfloat16", "int8", "int4"]
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,7 @@ class RunnerOptions:
     sha256: str | None = None
     device: str = "cpu"
     precision: Precision = "auto"
+    # KV memory, in blocks of 16 tokens.
     num_blocks: int = 1024
     threads: int = 2
 
@@ -31,5 +40,25 @@ def build_runner(options: RunnerOptions) -> ModelRunner:
     """Load a model. Takes seconds. Raises ModelError when the files are not a model that can be served."""
     checkpoint = load_checkpoint(options.path, options.sha256)
     device = torch.device(options.device)
-    dtype = torch.float32 if device.type == "cpu" or options.precision == "float32" else torch.bfloat16
-    return TorchRunner(checkpoint, device, dtype, options.num_blocks)
+    if device.type == "cpu":
+        torch.set_num_threads(options.threads)
+        library = None if options.precision == "float32" else _kernels(checkpoint)
+        if library is not None:
+            return NativeRunner(library, checkpoint, options.precision, options.num_blocks, options.threads)
+    return TorchRunner(checkpoint, device, _torch_dtype(device, options.precision), options.num_blocks)
+
+
+def _kernels(checkpoint: Checkpoint) -> ctypes.CDLL | None:
+    try:
+        check_shape(checkpoint.config)
+        return native.load()
+    except (native.NativeUnavailable, UnsupportedModel) as error:
+        _log.warning("engine.native_kernels_not_used", reason=str(error), instead="plain torch, slower")
+        return None
+
+
+def _torch_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """Without native kernels: what is fast on the device, unless a float type was asked for."""
+    if precision in ("float32", "bfloat16"):
+        return torch.float32 if precision == "float32" else torch.bfloat16
+    return torch.float32 if device.type == "cpu" else torch.bfloat16

@@ -10,8 +10,10 @@ import pytest
 import torch
 import transformers as hf
 
+from inference.native import build, library
+
 SMALL: dict[str, Any] = {
-    "hidden_size": 64,
+    "hidden_size": 128,
     "intermediate_size": 96,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
@@ -19,7 +21,7 @@ SMALL: dict[str, Any] = {
     "vocab_size": 160,
     "max_position_embeddings": 256,
     "eos_token_id": 2,
-    "initializer_range": 0.3,
+    "initializer_range": 0.1,
 }
 _LLAMA3 = {
     "rope_type": "llama3",
@@ -53,6 +55,18 @@ def write_model(family: str, folder: Path) -> Any:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
     model.save_pretrained(folder)
     return model
+
+
+@pytest.fixture(scope="session")
+def kernels() -> None:
+    """The native kernels, built if they are not; a machine without a compiler skips what needs them."""
+    try:
+        library.load()
+    except library.NativeUnavailable:
+        try:
+            build.build()
+        except FileNotFoundError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session", params=FAMILIES)

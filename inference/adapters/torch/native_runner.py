@@ -1,0 +1,94 @@
+"""The model runner on the native CPU kernels: one call a step, weights in 4 or 8 bits or bfloat16, KV in float16."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from inference.native import library as native
+
+from .loading import Checkpoint
+from .lora import read_adapter
+from .native_model import NativeModel, fill, fill_adapter
+from .runner_api import BLOCK_SIZE, LogitsSummary, ModelSpec, StepBatch
+
+_KV_BYTES = 2
+
+
+class NativeRunner:
+    """See ModelRunner. A row's logits are the same bits whatever runs beside it and however its prompt was chunked."""
+
+    def __init__(
+        self, library: ctypes.CDLL, checkpoint: Checkpoint, precision: str, num_blocks: int, threads: int
+    ) -> None:
+        self._config = config = checkpoint.config
+        self._model = NativeModel(library, config, num_blocks, threads)
+        self._slots: set[int] = set()
+        self._next_slot = 1
+        self._logits = torch.empty(0)
+        self.block_size = BLOCK_SIZE
+        self.num_blocks = num_blocks
+        self.spec = ModelSpec(
+            name=config.name,
+            revision=checkpoint.revision,
+            architecture=config.architecture,
+            layers=config.layers,
+            vocab_size=config.vocab_size,
+            context_length=config.context_length,
+            eos_ids=config.eos_ids,
+            kv_bytes_per_token=config.kv_values_per_token() * _KV_BYTES,
+            precision=fill(self._model, checkpoint, precision),
+            device="cpu",
+        )
+
+    def forward(self, batch: StepBatch) -> torch.Tensor:
+        """See ModelRunner.forward."""
+        names = ("token_ids", "positions", "query_starts", "block_tables", "logits_rows", "adapter_ids")
+        arrays = [np.ascontiguousarray(getattr(batch, name), dtype=np.int32) for name in names]
+        tokens, sequences, rows = len(batch.token_ids), len(batch.query_starts) - 1, len(batch.logits_rows)
+        shape = (tokens, sequences, batch.block_tables.shape[1], rows)
+        logits = self._room(rows)
+        passed = native.Batch(*shape, *(array.ctypes.data for array in arrays))
+        self._model.call("hr_forward", ctypes.byref(passed), logits.data_ptr())
+        return logits
+
+    def _room(self, rows: int) -> torch.Tensor:
+        """Memory for logits, kept between steps: fresh pages cost more than the arithmetic at large vocabularies."""
+        if len(self._logits) < rows:
+            self._logits = torch.empty(rows, self._config.vocab_size)
+        return self._logits[:rows]
+
+    def summarize(self, logits: torch.Tensor) -> LogitsSummary:
+        """See ModelRunner.summarize."""
+        logits = logits.contiguous()
+        rows, width = logits.shape
+        best = torch.empty(rows, dtype=torch.int64)
+        floats = [torch.empty(rows) for _ in range(4)]
+        to = native.Summary(best.data_ptr(), *(tensor.data_ptr() for tensor in floats))
+        self._model.call("hr_summarize", logits.data_ptr(), rows, width, ctypes.byref(to))
+        return LogitsSummary(best, *floats)
+
+    def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
+        """See ModelRunner.copy_blocks."""
+        for source, target in pairs:
+            self._model.call("hr_copy_block", source, target)
+
+    def load_adapter(self, path: Path) -> int:
+        """See ModelRunner.load_adapter."""
+        adapter = read_adapter(path, self._config)
+        slot, self._next_slot = self._next_slot, self._next_slot + 1
+        fill_adapter(self._model, slot, adapter)
+        self._slots.add(slot)
+        return slot
+
+    def unload_adapter(self, slot: int) -> None:
+        """See ModelRunner.unload_adapter."""
+        self._slots.remove(slot)
+        self._model.call("hr_adapter_remove", slot)
+
+    def close(self) -> None:
+        """See ModelRunner.close."""
+        self._model.close()

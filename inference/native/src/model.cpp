@@ -1,0 +1,233 @@
+#include "model.h"
+
+#include <cmath>
+
+#include "simd.h"
+
+namespace headrace {
+
+// What every stage of a step needs to know about it.
+struct Model::Step {
+  const Batch& batch;
+  bool adapted;
+};
+
+namespace {
+
+void grow(std::vector<float>& buffer, size_t size) {
+  if (buffer.size() < size) buffer.resize(size);
+}
+
+const float* or_null(const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); }
+
+}  // namespace
+
+Model::Model(const Config& c)
+    : config(c),
+      pool(c.threads),
+      memory(c.layers, c.blocks, c.kv_heads, c.head_size),
+      layers(c.layers),
+      scratch_(pool.size()) {}
+
+void Model::prepare(const Batch& batch) {
+  const size_t n = batch.tokens;
+  const size_t query_width = size_t(config.heads) * config.head_size, key_width = size_t(config.kv_heads) * config.head_size;
+  grow(x_, n * config.hidden);
+  grow(normed_, n * config.hidden);
+  grow(branch_, n * config.hidden);
+  grow(queries_, n * query_width);
+  grow(attended_, n * query_width);
+  grow(angles_, rotations.size() * n * config.head_size);
+  grow(keys_, n * key_width);
+  grow(values_, n * key_width);
+  grow(gate_, n * config.intermediate);
+  grow(up_, n * config.intermediate);
+  owners_.resize(n);
+  for (int s = 0; s < batch.sequences; s++) {
+    for (int t = batch.query_starts[s]; t < batch.query_starts[s + 1]; t++) owners_[t] = s;
+  }
+}
+
+void Model::forward(const Batch& batch, float* logits) {
+  prepare(batch);
+  bool adapted = false;
+  for (int s = 0; s < batch.sequences; s++) adapted |= batch.adapter_ids[s] != 0;
+  // Each thread keeps its own step: a stage shares only rows of the buffers.
+  pool.run([&](Worker& worker) {
+    Step step{batch, adapted};
+    embed(worker, batch);
+    for (int layer = 0; layer < config.layers; layer++) {
+      attention(worker, step, layer);
+      feed_forward(worker, step, layer);
+    }
+    logits_of(worker, batch, logits);
+  });
+}
+
+void Model::embed(Worker& worker, const Batch& batch) {
+  worker.each(batch.tokens, [&](int t) {
+    float* row = &x_[size_t(t) * config.hidden];
+    unpack_row(embedding, batch.token_ids[t], row);
+    for (int i = 0; i < config.hidden; i++) row[i] *= config.embedding_scale;
+    const int half = config.head_size / 2;
+    for (size_t r = 0; r < rotations.size(); r++) {
+      float* cos = &angles_[(r * batch.tokens + t) * config.head_size];
+      for (int i = 0; i < half; i++) sincosf(float(batch.positions[t]) * rotations[r][i], &cos[half + i], &cos[i]);
+    }
+  });
+}
+
+void Model::set_rotation(int layer, std::vector<float> frequencies, int window) {
+  size_t r = 0;
+  while (r < rotations.size() && rotations[r] != frequencies) r++;
+  if (r == rotations.size()) rotations.push_back(std::move(frequencies));
+  layers.at(layer).rotation = int(r);
+  layers.at(layer).window = window;
+}
+
+// Norms rows of x into normed_ and the inputs of the next product.
+void Model::normalize(Worker& worker, int count, const float* x, const std::vector<float>& norm, Kind kind) {
+  if (worker.id() == 0) inputs_.resize(count, config.hidden);
+  worker.meet();
+  worker.each(count, [&](int t) {
+    const size_t at = size_t(t) * config.hidden;
+    rms_norm(x + at, norm.data(), config.hidden, config.norm_eps, &normed_[at]);
+    inputs_.set_row(kind, t, &normed_[at]);
+  });
+}
+
+void Model::attention(Worker& worker, Step& step, int index) {
+  const Layer& layer = layers[index];
+  const int n = step.batch.tokens, query_width = config.heads * config.head_size;
+  const int key_width = config.kv_heads * config.head_size;
+  const Kind kind = input_kind(layer.projections[kQuery]);
+  normalize(worker, n, x_.data(), layer.norms[kBeforeAttention], kind);
+  const Product products[] = {
+      {&layer.projections[kQuery], queries_.data(), query_width, or_null(layer.biases[kQuery]), false},
+      {&layer.projections[kKey], keys_.data(), key_width, or_null(layer.biases[kKey]), false},
+      {&layer.projections[kValue], values_.data(), key_width, or_null(layer.biases[kValue]), false},
+  };
+  multiply(worker, inputs_, products, 3);
+  adapt(worker, step, index, kQuery, normed_.data(), queries_.data());
+  adapt(worker, step, index, kKey, normed_.data(), keys_.data());
+  adapt(worker, step, index, kValue, normed_.data(), values_.data());
+  rotate_and_store(worker, step, index);
+  attend_all(worker, step, index);
+  if (worker.id() == 0) inputs_.resize(n, query_width);
+  worker.meet();
+  worker.each(n, [&](int t) { inputs_.set_row(kind, t, &attended_[size_t(t) * query_width]); });
+  add_back(worker, step, index, kOutput, layer.norms[kAfterAttention]);
+}
+
+void Model::rotate_and_store(Worker& worker, Step& step, int index) {
+  const Layer& layer = layers[index];
+  const int size = config.head_size, half = size / 2;
+  worker.each(step.batch.tokens, [&](int t) {
+    const int position = step.batch.positions[t];
+    const float* cos = &angles_[(size_t(layer.rotation) * step.batch.tokens + t) * size];
+    const float* sin = cos + half;
+    float* query = &queries_[size_t(t) * config.heads * size];
+    for (int h = 0; h < config.heads; h++, query += size) {
+      if (!layer.norms[kQueryNorm].empty()) rms_norm(query, layer.norms[kQueryNorm].data(), size, config.norm_eps, query);
+      rotate(query, cos, sin, size);
+      for (int i = 0; i < size; i++) query[i] *= config.attention_scale;
+    }
+    float *key = &keys_[size_t(t) * config.kv_heads * size], *value = &values_[size_t(t) * config.kv_heads * size];
+    const int block = step.batch.block_tables[owners_[t] * step.batch.table_width + position / kBlock];
+    for (int h = 0; h < config.kv_heads; h++, key += size, value += size) {
+      if (!layer.norms[kKeyNorm].empty()) rms_norm(key, layer.norms[kKeyNorm].data(), size, config.norm_eps, key);
+      rotate(key, cos, sin, size);
+      memory.write(index, block, position % kBlock, h, key, value);
+    }
+  });
+}
+
+void Model::attend_all(Worker& worker, Step& step, int index) {
+  const int group = config.heads / config.kv_heads, width = group * config.head_size, window = layers[index].window;
+  worker.each(step.batch.tokens * config.kv_heads, [&](int item) {
+    // Late tokens of a prompt see more and take longer: they go first.
+    const int t = step.batch.tokens - 1 - item / config.kv_heads, kv_head = item % config.kv_heads;
+    const int last = step.batch.positions[t];
+    const size_t at = (size_t(t) * config.kv_heads + kv_head) * width;
+    const int32_t* table = step.batch.block_tables + owners_[t] * step.batch.table_width;
+    const int first = window && last >= window ? last - window + 1 : 0;
+    const AttentionTask task{index, kv_head, group, table, first, last, &queries_[at], &attended_[at]};
+    attend(memory, task, scratch_[worker.id()]);
+  });
+}
+
+void Model::feed_forward(Worker& worker, Step& step, int index) {
+  const Layer& layer = layers[index];
+  const int n = step.batch.tokens, width = config.intermediate;
+  const Kind kind = input_kind(layer.projections[kGate]);
+  normalize(worker, n, x_.data(), layer.norms[kBeforeFeedForward], kind);
+  const Product products[] = {
+      {&layer.projections[kGate], gate_.data(), width, or_null(layer.biases[kGate]), false},
+      {&layer.projections[kUp], up_.data(), width, or_null(layer.biases[kUp]), false},
+  };
+  multiply(worker, inputs_, products, 2);
+  adapt(worker, step, index, kGate, normed_.data(), gate_.data());
+  adapt(worker, step, index, kUp, normed_.data(), up_.data());
+  if (worker.id() == 0) inputs_.resize(n, width);
+  worker.meet();
+  const int groups = width / kGroup;
+  worker.each(n * groups, [&](int item) {
+    float* gate = &gate_[size_t(item) * kGroup];
+    const float* up = &up_[size_t(item) * kGroup];
+    for (int i = 0; i < kGroup; i += kLanes) {
+      store(gate + i, gated(config.activation, load<vf>(gate + i), load<vf>(up + i)));
+    }
+    inputs_.set_group(kind, item / groups, item % groups, gate);
+  });
+  add_back(worker, step, index, kDown, layer.norms[kAfterFeedForward]);
+}
+
+// The projection that ends a branch, added to x: straight, or through the norm after it.
+void Model::add_back(Worker& worker, Step& step, int index, Projection projection, const std::vector<float>& norm) {
+  const Layer& layer = layers[index];
+  const bool normed = !norm.empty();
+  float* out = normed ? branch_.data() : x_.data();
+  const Product product{&layer.projections[projection], out, config.hidden, or_null(layer.biases[projection]), !normed};
+  multiply(worker, inputs_, &product, 1);
+  adapt(worker, step, index, projection, projection == kOutput ? attended_.data() : gate_.data(), out);
+  if (!normed) return;
+  worker.each(step.batch.tokens, [&](int t) {
+    const size_t at = size_t(t) * config.hidden;
+    rms_norm(&branch_[at], norm.data(), config.hidden, config.norm_eps, &branch_[at]);
+    for (int i = 0; i < config.hidden; i++) x_[at + i] += branch_[at + i];
+  });
+}
+
+void Model::adapt(Worker& worker, Step& step, int index, Projection projection, const float* x, float* y) {
+  if (!step.adapted) return;
+  const Matrix& matrix = layers[index].projections[projection];
+  worker.each(step.batch.tokens, [&](int t) {
+    const int slot = step.batch.adapter_ids[owners_[t]];
+    if (slot == 0) return;
+    const LoraPair& pair = adapters.at(slot).pairs[index * kProjections + projection];
+    const float* in = x + size_t(t) * matrix.columns;
+    float* out = y + size_t(t) * matrix.rows;
+    for (int r = 0; r < pair.rank; r++) {
+      const float *down = &pair.down[size_t(r) * matrix.columns], *up = &pair.up[size_t(r) * matrix.rows];
+      vf products = {};
+      for (int i = 0; i < matrix.columns; i += kLanes) products = fma(load<vf>(in + i), load<vf>(down + i), products);
+      const float inner = sum(products);
+      for (int i = 0; i < matrix.rows; i++) out[i] += inner * up[i];
+    }
+  });
+}
+
+void Model::logits_of(Worker& worker, const Batch& batch, float* logits) {
+  if (worker.id() == 0) inputs_.resize(batch.rows, config.hidden);
+  worker.meet();
+  worker.each(batch.rows, [&](int r) {
+    float* row = &normed_[size_t(r) * config.hidden];
+    const float* x = &x_[size_t(batch.logits_rows[r]) * config.hidden];
+    rms_norm(x, final_norm.data(), config.hidden, config.norm_eps, row);
+    inputs_.set_row(input_kind(output()), r, row);
+  });
+  const Product product{&output(), logits, config.vocabulary, nullptr, false};
+  multiply(worker, inputs_, &product, 1);
+}
+
+}  // namespace headrace
