@@ -187,6 +187,10 @@ def run(name: str, config_type: type[C], build: Callable[[C], Awaitable[Service]
         try:
             service = await build(config)
             return await service.run()
+        except ConfigErrors as problems:
+            # What a service reads besides its environment, such as a file, is configuration too.
+            print(problems, file=sys.stderr)
+            return EX_USAGE
         except OSError as error:
             _log.error("service.cannot_start", error=str(error))
             return EX_UNAVAILABLE

@@ -123,7 +123,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if not isinstance(error, MeshError):
             scope = telemetry.current_scope()
             _log.error("rpc.defect", request_id=scope.request_id if scope else "", exc_info=error)
-        await context.abort_with_status(rpc_status.to_status(to_status(_known(error))))
+        status = rpc_status.to_status(to_status(_known(error)))
+        # What the handler wanted to say at the end is said with the error as well.
+        trailing = (*(context.trailing_metadata() or ()), *status.trailing_metadata)
+        await context.abort(status.code, status.details, trailing)
 
 
 def _known(error: BaseException) -> MeshError:

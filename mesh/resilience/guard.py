@@ -1,0 +1,89 @@
+"""What a process knows of each target it calls: its breaker, and how long it asked to be left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from mesh.clock import SYSTEM, Clock
+from mesh.errors import MeshError, Outcome, ResourceExhausted
+from mesh.resilience.breaker import Breaker, BreakerPolicy, Permit
+
+# A target that says "later" without saying when, and the bounds within which it is believed.
+_DEFAULT_RETRY_AFTER_S: Final = 1.0
+_SHORTEST_RETRY_AFTER_S: Final = 0.05
+_LONGEST_RETRY_AFTER_S: Final = 60.0
+# Targets that are gone are forgotten; what is left is far below this, unless names are made up without end.
+_MOST_GUARDS: Final = 10_000
+
+
+class Busy(ResourceExhausted):
+    """The target asked to be left alone for a while; nothing was sent."""
+
+    default_reason = "TARGET_BUSY"
+
+
+class Guard:
+    """One target's breaker and back-pressure."""
+
+    __slots__ = ("_clock", "breaker", "busy_until")
+
+    def __init__(self, breaker: Breaker, clock: Clock) -> None:
+        self.breaker = breaker
+        self.busy_until = 0.0
+        self._clock = clock
+
+    def admit(self) -> Permit:
+        """A permit for one call. Raises Busy or BreakerOpen, both with the time to wait."""
+        left = self.busy_until - self._clock.monotonic()
+        if left > 0:
+            raise Busy(f"{self.breaker.name} asked to be left alone for now", retry_after_s=left)
+        return self.breaker.admit()
+
+    def settle(self, permit: Permit, error: MeshError | None) -> None:
+        """Take in how a call ended: None is success."""
+        if error is None:
+            permit.resolve(Outcome.OK)
+            return
+        permit.resolve(error.outcome)
+        if error.outcome is Outcome.BACKPRESSURE or error.retry_after_s is not None:
+            self.back_off(error.retry_after_s)
+
+    def back_off(self, seconds: float | None) -> None:
+        """Leave the target alone for so long; None where it did not say. Never shortens an earlier wish."""
+        wanted = _DEFAULT_RETRY_AFTER_S if seconds is None else seconds
+        bounded = min(max(wanted, _SHORTEST_RETRY_AFTER_S), _LONGEST_RETRY_AFTER_S)
+        self.busy_until = max(self.busy_until, self._clock.monotonic() + bounded)
+
+
+class Guards:
+    """The guards of all targets, by name."""
+
+    def __init__(
+        self, policy: BreakerPolicy, clock: Clock = SYSTEM, on_change: Callable[[Breaker], None] | None = None
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._on_change = on_change
+        self._guards: dict[str, Guard] = {}
+
+    def of(self, name: str) -> Guard:
+        """The target's guard, made on first use."""
+        guard = self._guards.get(name)
+        if guard is None:
+            while len(self._guards) >= _MOST_GUARDS:
+                del self._guards[next(iter(self._guards))]
+            guard = Guard(Breaker(name, self._policy, self._clock, self._on_change), self._clock)
+            self._guards[name] = guard
+        return guard
+
+    def find(self, name: str) -> Guard | None:
+        """The target's guard, if there is one."""
+        return self._guards.get(name)
+
+    def forget(self, name: str) -> None:
+        """Drop a target that is gone."""
+        self._guards.pop(name, None)
+
+    def __iter__(self) -> Iterator[Guard]:
+        return iter(tuple(self._guards.values()))

@@ -1,0 +1,185 @@
+"""Inference nodes over gRPC: one channel per replica, and a watch over every stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+
+from headrace.inference.v1 import inference_pb2
+from headrace.router.v1 import router_pb2
+from mesh import telemetry
+from mesh.channel import open_channel
+from mesh.clock import Deadline
+from mesh.errors import DeadlineExceeded, MeshError, StreamCut, Unavailable, from_rpc_error
+from router.core import progress
+from router.core.catalog import Timers
+from router.core.fleet import Candidate, Replica
+from router.core.gates import tokens_of
+from router.core.progress import Progress
+
+_METHOD: Final = "/headrace.inference.v1.Inference/Generate"
+# A replica that left may finish what it has: its channel is closed when that is over, or after this long.
+_LINGER_S: Final = 600.0
+# gRPC's own deadline comes a little after ours, which knows what to say.
+_MARGIN_S: Final = 0.05
+
+_Generate = Callable[..., Any]
+
+
+class ReplicaChannels:
+    """A channel to each replica, opened on first use."""
+
+    def __init__(self, dial: str) -> None:
+        self._dial = dial
+        self._channels: dict[str, tuple[grpc.aio.Channel, _Generate]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def of(self, replica: Replica) -> grpc.aio.Channel:
+        """The replica's channel."""
+        return self._of(replica)[0]
+
+    def open(
+        self, candidate: Candidate, request: inference_pb2.GenerateRequest, timers: Timers, deadline: Deadline
+    ) -> WatchedStream:
+        """See router.core.ports.Nodes."""
+        channel, generate = self._of(candidate.replica)
+        call = generate(request, timeout=deadline.left() + _MARGIN_S, metadata=telemetry.outgoing_metadata())
+        return WatchedStream(call, channel, timers, deadline)
+
+    def drop(self, replica: Replica) -> None:
+        """The replica left: let its streams end, then close."""
+        entry = self._channels.pop(_key(replica), None)
+        if entry is not None:
+            task = asyncio.create_task(entry[0].close(_LINGER_S))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close all, ending every stream."""
+        for task in self._closing:
+            task.cancel()
+        for channel, _ in self._channels.values():
+            await channel.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _of(self, replica: Replica) -> tuple[grpc.aio.Channel, _Generate]:
+        entry = self._channels.get(_key(replica))
+        if entry is None:
+            channel = open_channel(f"xds:///{replica.id}" if self._dial == "xds" else replica.address)
+            # A node's messages are read as the router's, whose fields 1 and 2 are the same: they are never rebuilt.
+            generate = channel.unary_stream(
+                _METHOD,
+                request_serializer=inference_pb2.GenerateRequest.SerializeToString,
+                response_deserializer=router_pb2.GenerateResponse.FromString,
+            )
+            entry = self._channels[_key(replica)] = (channel, generate)
+        return entry
+
+
+def _key(replica: Replica) -> str:
+    # A replica that comes back elsewhere is a new one, while the streams of the old one may still be ending.
+    return f"{replica.id}@{replica.address}"
+
+
+class WatchedStream:
+    """One stream and its timers. Implements router.core.ports.NodeStream."""
+
+    __slots__ = ("_call", "_channel", "_deadline_at", "_error", "_look", "_loop", "_progress", "_timer")
+
+    def __init__(self, call: Any, channel: grpc.aio.Channel, timers: Timers, deadline: Deadline) -> None:
+        self._call = call
+        self._channel = channel
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self._deadline_at = now + deadline.left()
+        self._progress = Progress(timers, now)
+        self._error: MeshError | None = None
+        self._look: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._arm()
+
+    async def read(self) -> router_pb2.GenerateResponse | None:
+        """See NodeStream."""
+        while True:
+            try:
+                message = await self._call.read()
+            except asyncio.CancelledError:
+                self._stop()
+                task = asyncio.current_task()
+                # gRPC reports a call that we cancelled as if we had been: only our task knows better.
+                if self._error is not None and not (task and task.cancelling()):
+                    raise self._error from None
+                raise
+            except grpc.aio.AioRpcError as error:
+                self._stop()
+                raise _known(error) from error
+            if message is grpc.aio.EOF:
+                self._stop()
+                return None
+            if message.deltas or message.HasField("summary"):
+                self._progress.note(self._loop.time(), tokens_of(message))
+                return message  # type: ignore[no-any-return]  # the deserializer's type
+
+    def cancel(self) -> None:
+        """See NodeStream."""
+        self._stop()
+        self._call.cancel()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+    def _arm(self) -> None:
+        due, _ = self._progress.due()
+        self._timer = self._loop.call_at(min(due, self._deadline_at), self._on_timer)
+
+    def _on_timer(self) -> None:
+        now = self._loop.time()
+        if now >= self._deadline_at:
+            self._expire(DeadlineExceeded("the request's time is over"))
+            return
+        due, reason = self._progress.due()
+        if due > now:
+            self._arm()
+        elif reason in (progress.CONNECT, progress.HEADERS):
+            self._look = self._loop.create_task(self._see(reason))
+        else:
+            self._late(reason)
+
+    async def _see(self, reason: str) -> None:
+        """Look how far the connection is, now that it matters; asking before would cost every request a task."""
+        connected = self._channel.get_state() is grpc.ChannelConnectivity.READY
+        headers = self._loop.create_task(self._call.initial_metadata())
+        # Headers that are there are given at once; one turn of the loop is enough to know.
+        await asyncio.wait((headers,), timeout=0.001)
+        there = headers.done() and not headers.cancelled() and headers.exception() is None
+        headers.cancel()
+        self._look = None
+        self._progress.reached(connected=connected, headers=there)
+        _, still = self._progress.due()
+        if still == reason and not self._progress.first_at:
+            self._late(reason)
+        else:
+            self._arm()
+
+    def _late(self, reason: str) -> None:
+        cls = StreamCut if self._progress.first_at else Unavailable
+        self._expire(cls("the node fell silent", reason=reason))
+
+    def _expire(self, error: MeshError) -> None:
+        self._error = error
+        self._call.cancel()
+
+
+def _known(error: grpc.aio.AioRpcError) -> MeshError:
+    """What the node meant. That a node cancelled a call which we did not is its fault, not the caller's."""
+    if error.code() is grpc.StatusCode.CANCELLED:
+        return Unavailable("the node gave the call up", reason="PEER_CANCELLED")
+    return from_rpc_error(error)

@@ -1,0 +1,62 @@
+"""The composition root: builds the adapters and hands them to the core."""
+
+from __future__ import annotations
+
+import random
+
+from headrace.router.v1 import router_pb2_grpc
+from mesh.clock import SYSTEM
+from mesh.config import ConfigErrors
+from mesh.discovery import SnapshotWatcher
+from mesh.lifecycle import Service
+from mesh.resilience import BreakerPolicy, Guards, LoadShed, RetryPolicy, Stack
+from router.adapters.metrics import PrometheusMetrics
+from router.adapters.nodes import ReplicaChannels
+from router.adapters.presence import Presence
+from router.adapters.reload import Reload
+from router.adapters.routing_file import RoutingFileError, read
+from router.config import RouterConfig
+from router.core.catalog import Catalog
+from router.core.choosing import Chooser
+from router.core.fleet import Fleet
+from router.core.mirroring import Mirrors
+from router.core.router import Router
+from router.core.steps import Recent
+from router.core.tries import Dispatch
+from router.servicer import RouterServicer
+
+
+async def build(config: RouterConfig) -> Service:
+    """A router, ready to run. Raises ConfigErrors when the routing file cannot be used."""
+    try:
+        routing = read(config.config)
+    except RoutingFileError as error:
+        raise ConfigErrors(str(error).splitlines()) from error
+    service = Service(config, ("headrace.router.v1.Router",), blockers=("first_snapshot",))
+    stack = _stack(config, routing.catalog)
+    channels = ReplicaChannels(config.dial)
+    fleet = Fleet(stack.guards)
+    metrics, chance = PrometheusMetrics(), random.Random()  # noqa: S311 - spreading load needs no secrecy
+    mirrors = Mirrors(channels, metrics, SYSTEM, chance)
+    chooser = Chooser(fleet, routing.catalog.ramp, chance)
+    dispatch = Dispatch(stack, chooser, channels, mirrors, metrics, SYSTEM)
+    router = Router(dispatch, fleet, routing, Recent(config.recent))
+    servicer = RouterServicer(router, stack.shed, SYSTEM, config.default_deadline_s)
+    router_pb2_grpc.add_RouterServicer_to_server(servicer, service.server.grpc)
+
+    watcher = SnapshotWatcher(config.control)
+    presence = Presence(watcher, fleet, channels, SYSTEM)
+    service.background("snapshot", watcher.run())
+    service.starting("first_snapshot", presence.first())
+    service.background("presence", presence.run())
+    service.background("reload", Reload(config.config, router, config.reload_s, SYSTEM).run())
+    service.closing(channels.close)
+    service.closing(mirrors.close)
+    return service
+
+
+def _stack(config: RouterConfig, catalog: Catalog) -> Stack:
+    breaker, retry = catalog.breaker, catalog.retry
+    policy = BreakerPolicy(breaker.failures, breaker.reset_s, breaker.longest_reset_s, breaker.probe_lease_s)
+    retries = RetryPolicy(retry.ratio, retry.success_ratio, retry.floor, retry.most)
+    return Stack(Guards(policy), shed=LoadShed(config.max_inflight), retry=retries)

@@ -1,0 +1,123 @@
+"""One try of one candidate: its stream, its permit, what came of it, and what it cost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from headrace.common.v1 import generation_pb2
+from headrace.router.v1 import router_pb2
+from mesh.clock import Clock
+from mesh.errors import MeshError, Outcome, StreamCut, Unavailable
+from mesh.resilience import Permit
+from router.core.catalog import Timers
+from router.core.fleet import Candidate
+from router.core.gates import tokens_of
+from router.core.ports import NodeStream
+from router.core.prices import cost_of
+
+_FINISH_S: Final = 1.0
+
+
+class Attempt:
+    """Ends exactly once: succeeded, failed or abandoned. Whatever comes later is ignored."""
+
+    __slots__ = (
+        *("candidate", "cause", "cost", "ended_s", "error", "first_s", "group", "outcome", "reason", "revision"),
+        *("timers", "usage", "_clock", "_permit", "_started", "_stream", "_tokens"),
+    )
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        group: int,
+        cause: str,
+        permit: Permit,
+        stream: NodeStream,
+        *,
+        clock: Clock,
+        timers: Timers,
+    ) -> None:
+        self.candidate = candidate
+        self.group = group
+        self.cause = cause
+        self.timers = timers
+        self.revision = candidate.revision
+        self.outcome: Outcome | None = None
+        self.reason = ""
+        self.error: MeshError | None = None
+        self.usage: generation_pb2.Usage | None = None
+        self.cost = 0
+        self.first_s: float | None = None
+        self.ended_s: float | None = None
+        self._permit = permit
+        self._stream = stream
+        self._clock = clock
+        self._started = clock.monotonic()
+        self._tokens = 0
+        candidate.replica.inflight += 1
+
+    async def read(self) -> router_pb2.GenerateResponse:
+        """The next message. A stream that ends without its summary raises StreamCut, or Unavailable before any."""
+        message = await self._stream.read()
+        if message is None:
+            cls = Unavailable if self.first_s is None else StreamCut
+            raise cls("the stream ended without its summary", reason="STREAM_CUT")
+        if self.first_s is None:
+            self.first_s = self._clock.monotonic() - self._started
+        self._tokens += tokens_of(message)
+        return message
+
+    async def finish(self) -> None:
+        """Read the stream to its end after the summary, so that the node sees a clean one. Takes a second at most."""
+        try:
+            async with asyncio.timeout(_FINISH_S):
+                while await self._stream.read() is not None:
+                    pass
+        except (MeshError, TimeoutError):
+            # The answer is whole; how its connection ends is of no interest.
+            self._stream.cancel()
+
+    def succeed(self, summary: generation_pb2.GenerationSummary) -> None:
+        """The answer came whole."""
+        if self._end(Outcome.OK, ""):
+            self.usage = summary.usage
+            self.revision = summary.revision or self.revision
+            self.cost = cost_of(self.candidate.deployment.price, summary.usage)
+            self.candidate.guard.settle(self._permit, None)
+            if self.first_s is not None:
+                self.candidate.ttft.add(self.first_s)
+
+    def fail(self, error: MeshError, prompt_tokens: int, *, counts: bool) -> None:
+        """It ended with an error; `counts` when that says something about the candidate."""
+        outcome = error.outcome
+        if outcome is Outcome.FAULT and self.first_s is not None:
+            outcome = Outcome.MIDSTREAM_FAULT
+        if self._end(outcome, error.reason):
+            self.error = error
+            self._stream.cancel()
+            self._charge(prompt_tokens)
+            if counts:
+                self.candidate.guard.settle(self._permit, error)
+            self._permit.release()
+
+    def abandon(self, reason: str, prompt_tokens: int) -> None:
+        """It is no longer wanted. That says nothing about the candidate."""
+        if self._end(None, reason):
+            self._stream.cancel()
+            self._charge(prompt_tokens)
+            self._permit.release()
+
+    def _end(self, outcome: Outcome | None, reason: str) -> bool:
+        if self.ended_s is not None:
+            return False
+        self.ended_s = self._clock.monotonic() - self._started
+        self.outcome, self.reason = outcome, reason
+        self.candidate.replica.inflight -= 1
+        return True
+
+    def _charge(self, prompt_tokens: int) -> None:
+        """What a cut answer used: the tokens that came, and the prompt by estimate once the node had read it."""
+        if self._tokens:
+            self.usage = generation_pb2.Usage(prompt_tokens=prompt_tokens, completion_tokens=self._tokens)
+            self.cost = cost_of(self.candidate.deployment.price, self.usage)

@@ -1,0 +1,42 @@
+"""Whether a cheap answer will do: asked before the call from the prompt, and after it from the answer as well."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from router.core.calibration import Calibration
+from router.core.cascade_features import Answer, answer_features, prompt_features
+
+
+class Verdict(NamedTuple):
+    """A decision and the score behind it."""
+
+    escalate: bool
+    score: float
+    why: str
+
+
+# Whatever the calibration says, these answers are not answers.
+_HARD = ("empty", "invalid_format")
+
+
+def before(prompt: str, calibration: Calibration) -> Verdict:
+    """Whether to begin with the next member. The score is the difficulty, 0 to 1."""
+    if calibration.difficulty is None:
+        return Verdict(False, 0.0, "no difficulty model")
+    score = calibration.difficulty.score(prompt_features(prompt))
+    hard = score >= calibration.difficulty_threshold
+    return Verdict(hard, score, f"difficulty {score:.3f}, threshold {calibration.difficulty_threshold:.3f}")
+
+
+def after(prompt: str, answer: Answer, calibration: Calibration) -> Verdict:
+    """Whether to leave the answer behind. The score is the confidence, 0 to 1."""
+    features = answer_features(answer)
+    for name in _HARD:
+        if features[name]:
+            return Verdict(True, 0.0, f"the answer is not usable: {name}")
+    if calibration.confidence is None:
+        return Verdict(False, 1.0, "no confidence model")
+    score = calibration.confidence.score(prompt_features(prompt) | features)
+    poor = score < calibration.confidence_threshold
+    return Verdict(poor, score, f"confidence {score:.3f}, threshold {calibration.confidence_threshold:.3f}")

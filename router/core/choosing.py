@@ -1,0 +1,151 @@
+"""Choosing a candidate: filters, then weighted scorers, then the pick; and saying why there is none."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from mesh.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
+from mesh.resilience import Position
+from router.core.catalog import Ramp, Route
+from router.core.demand import Demand
+from router.core.filters import FILTERS, Moment
+from router.core.fleet import Candidate, Fleet
+from router.core.steps import Steps
+from router.core.strategies import Weighted
+
+
+class Choice(NamedTuple):
+    """Who is asked, from which of the chain's groups, and who is due for a probe besides."""
+
+    candidate: Candidate
+    group: int
+    probe: Candidate | None
+
+
+@dataclass
+class Wish:
+    """What one choice has to respect, beside the request itself."""
+
+    demand: Demand
+    route: Route
+    scorers: Weighted
+    # Candidates that have been tried already.
+    tried: set[str] = field(default_factory=set)
+    # The chain's first group that may be used.
+    group: int = 0
+    # Millionths of a dollar left; None: no cap.
+    budget: float | None = None
+    # Only candidates that pass, for example those that can resume an answer.
+    only: Callable[[Candidate], bool] | None = None
+
+
+class Chooser:
+    """Chooses among the fleet's candidates."""
+
+    def __init__(self, fleet: Fleet, ramp: Ramp, chance: random.Random) -> None:
+        self._fleet = fleet
+        self.ramp = ramp
+        self._chance = chance
+        self._groups: dict[tuple[str, int], list[Candidate]] = {}
+        self._version = -1
+
+    def choose(self, wish: Wish, now: float, steps: Steps) -> Choice | MeshError:
+        """The best candidate of the first group that has one; or the error that says why none has."""
+        moment = Moment(now, wish.budget, self.ramp, self._chance)
+        blocked: list[tuple[str, Sequence[Candidate]]] = []
+        for group in range(wish.group, len(wish.route.groups)):
+            members: Sequence[Candidate] = self._members(wish.route, group)
+            if wish.only is not None:
+                members = [c for c in members if wish.only(c)]
+            if wish.tried:
+                members = [c for c in members if c.key not in wish.tried]
+            kept = self._filter(wish.demand, members, moment, steps, blocked)
+            if kept:
+                return self._pick(wish, group, kept, moment, steps)
+        return why_none(blocked, now)
+
+    def has_others(self, route: Route, candidate: Candidate) -> bool:
+        """Whether the route leads anywhere besides this candidate."""
+        return any(c is not candidate for i in range(len(route.groups)) for c in self._members(route, i))
+
+    def _members(self, route: Route, group: int) -> list[Candidate]:
+        if self._version != self._fleet.version:
+            self._groups.clear()
+            self._version = self._fleet.version
+        key = (route.model.name, group)
+        members = self._groups.get(key)
+        if members is None:
+            members = [c for d in route.groups[group] for c in self._fleet.candidates(d.name)]
+            self._groups[key] = members
+        return members
+
+    def _filter(
+        self,
+        demand: Demand,
+        members: Sequence[Candidate],
+        moment: Moment,
+        steps: Steps,
+        blocked: list[tuple[str, Sequence[Candidate]]],
+    ) -> Sequence[Candidate]:
+        if not members:
+            blocked.append(("", ()))
+            return ()
+        for name, passes in FILTERS:
+            kept = passes(demand, members, moment)
+            if len(kept) != len(members):
+                steps.dropped(name, members, kept)
+            if not kept:
+                blocked.append((name, members))
+                return ()
+            members = kept
+        return members
+
+    def _pick(self, wish: Wish, group: int, kept: Sequence[Candidate], moment: Moment, steps: Steps) -> Choice:
+        due = [c for c in kept if c.guard.breaker.position is not Position.CLOSED]
+        steady = [c for c in kept if c not in due] if due else kept
+        # A target that may be well again is asked on the side, unless it is all there is.
+        pool, probe = (steady, due[0] if due else None) if steady else (due, None)
+        if len(pool) == 1:
+            steps.note("pick", pool[0].key)
+            return Choice(pool[0], group, probe)
+        totals = [0.0] * len(pool)
+        for scorer, weight in wish.scorers:
+            totals = [t + weight * s for t, s in zip(totals, scorer(wish.demand, pool, moment), strict=True)]
+        best = max(totals)
+        winners = [i for i, total in enumerate(totals) if total >= best - 1e-9]
+        winner = winners[0] if len(winners) == 1 else self._chance.choice(winners)
+        steps.scored(pool, totals, winner)
+        return Choice(pool[winner], group, probe)
+
+
+# From what time heals to what nothing heals; the first that occurred anywhere is what the caller is told.
+_BUSY, _DOWN = ("backpressure",), ("breaker", "health", "")
+
+
+def why_none(blocked: Sequence[tuple[str, Sequence[Candidate]]], now: float) -> MeshError:
+    """The error for what stopped the groups: the filter that left nobody, with whom it stopped."""
+    names = {name for name, _ in blocked}
+    if names & set(_BUSY):
+        wait = min(c.guard.busy_until for name, members in blocked if name in _BUSY for c in members) - now
+        return ResourceExhausted(
+            "every deployment is too busy", reason="ALL_DEPLOYMENTS_BUSY", retry_after_s=max(0.0, wait)
+        )
+    if not names or names & set(_DOWN):
+        waits = [c.guard.breaker.blocked_until - now for name, members in blocked if name == "breaker" for c in members]
+        return Unavailable(
+            "no deployment of the model is healthy",
+            reason="NO_HEALTHY_DEPLOYMENT",
+            retry_after_s=max(0.0, min(waits)) if waits else None,
+        )
+    if "cost" in names:
+        return FailedPrecondition(
+            "the answer could cost more than the cap; lower max_tokens or raise the cap", reason="COST_CAP_EXCEEDED"
+        )
+    return FailedPrecondition(
+        f"no deployment of the model can be used for this request: {', '.join(sorted(names))}",
+        reason="NO_CAPABLE_DEPLOYMENT",
+        metadata={"filters": ",".join(sorted(names))},
+    )

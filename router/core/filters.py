@@ -1,0 +1,100 @@
+"""Who may be asked at all. Each filter keeps those candidates that pass; an empty result ends a group's turn."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from router.core.catalog import Ramp
+from router.core.demand import Demand
+from router.core.fleet import Candidate
+from router.core.prices import estimate
+
+
+class Moment(NamedTuple):
+    """What filters and scorers need besides the request: the time, what may still be spent, and chance."""
+
+    now: float
+    # Millionths of a dollar left; None: no cap.
+    budget: float | None
+    ramp: Ramp
+    chance: random.Random
+
+
+Filter = Callable[[Demand, Sequence[Candidate], Moment], Sequence[Candidate]]
+
+
+def capability(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:
+    """Can do what the request needs, by the routing file."""
+    needs = demand.needs
+    return [c for c in candidates if needs <= c.deployment.capabilities]
+
+
+def tenant(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:
+    """May serve the tenant."""
+    who = demand.tenant
+    return [c for c in candidates if not c.deployment.tenants or who in c.deployment.tenants]
+
+
+def policy(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:
+    """Is of the tier that the request's label names, or of none; is in the region that `require-region` names."""
+    tier, region = demand.labels.get("tier", ""), demand.labels.get("require-region", "")
+    kept = [c for c in candidates if not c.deployment.tier or c.deployment.tier == tier]
+    return [c for c in kept if c.deployment.region == region] if region else kept
+
+
+def context(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:
+    """Has room for prompt and answer. The prompt is an estimate: where none seems to fit, the largest may say no."""
+    wanted = demand.prompt_tokens + demand.max_tokens
+    kept = [c for c in candidates if not c.context or wanted <= c.context]
+    if kept or not candidates:
+        return kept
+    largest = max(c.context for c in candidates)
+    return [c for c in candidates if c.context == largest]
+
+
+def cost(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:
+    """Is within what the request may still spend."""
+    budget = moment.budget
+    if budget is None:
+        return candidates
+    return [c for c in candidates if estimate(c.deployment.price, demand) <= budget]
+
+
+def health(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:
+    """Is healthy, and is not leaving."""
+    return [c for c in candidates if c.replica.healthy and not c.replica.draining]
+
+
+def breaker(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:
+    """Is not taken to be down."""
+    now = moment.now
+    return [c for c in candidates if c.guard.breaker.blocked_until <= now]
+
+
+def backpressure(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:
+    """Has not asked to be left alone."""
+    now = moment.now
+    return [c for c in candidates if c.guard.busy_until <= now]
+
+
+def ramp(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:
+    """Gets only part of its share while it is new or has just recovered, unless nobody else is there."""
+    now, policy, chance = moment.now, moment.ramp, moment.chance
+    kept = [c for c in candidates if (share := c.share(now, policy)) >= 1.0 or chance.random() < share]
+    return kept or candidates
+
+
+# In this order: what the request or the file decides first, so that an error says what is really missing.
+FILTERS: tuple[tuple[str, Filter], ...] = (
+    ("capability", capability),
+    ("tenant", tenant),
+    ("policy", policy),
+    ("context", context),
+    ("cost", cost),
+    ("health", health),
+    ("breaker", breaker),
+    ("backpressure", backpressure),
+    ("ramp", ramp),
+)

@@ -1,0 +1,121 @@
+"""When an answer's messages may go to the caller. What is still held is lost without a trace when its node fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from headrace.router.v1 import router_pb2
+from router.core.catalog import Commit
+
+Message = router_pb2.GenerateResponse
+# An answer larger than this is let go, however it should have been held: the router's memory is not the caller's.
+_MOST_HELD_BYTES: Final = 4 * 1024 * 1024
+
+
+class Gate(Protocol):
+    """Holds messages back. `push` gives those that may go now, in order; a message with a summary lets all go."""
+
+    def push(self, message: Message, now: float) -> Sequence[Message]:
+        """Take one message in."""
+        ...
+
+
+class Held:
+    """Messages that wait, bounded by their size."""
+
+    __slots__ = ("_bytes", "messages")
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._bytes = 0
+
+    def add(self, message: Message) -> bool:
+        """Hold a message; False when no more may be held."""
+        self.messages.append(message)
+        self._bytes += message.ByteSize()
+        return self._bytes <= _MOST_HELD_BYTES
+
+    def take(self) -> list[Message]:
+        """All that waits."""
+        messages, self.messages, self._bytes = self.messages, [], 0
+        return messages
+
+
+class Open:
+    """Holds nothing: the first message commits."""
+
+    def push(self, message: Message, now: float) -> Sequence[Message]:
+        """See Gate."""
+        return (message,)
+
+
+class Window:
+    """Holds until so many tokens have come, or so much time has passed since the first."""
+
+    def __init__(self, commit: Commit) -> None:
+        self._commit = commit
+        self._held = Held()
+        self._tokens = 0
+        self._since: float | None = None
+        self._open = False
+
+    def push(self, message: Message, now: float) -> Sequence[Message]:
+        """See Gate."""
+        if self._open:
+            return (message,)
+        self._since = now if self._since is None else self._since
+        self._tokens += tokens_of(message)
+        room = self._held.add(message)
+        late = now - self._since >= self._commit.longest_s
+        self._open = self._tokens >= self._commit.tokens or late or not room or message.HasField("summary")
+        return self._held.take() if self._open else ()
+
+
+class Whole:
+    """Holds the whole answer: for what is worth nothing in part."""
+
+    def __init__(self) -> None:
+        self._held = Held()
+        self._open = False
+
+    def push(self, message: Message, now: float) -> Sequence[Message]:
+        """See Gate."""
+        if self._open:
+            return (message,)
+        self._open = not self._held.add(message) or message.HasField("summary")
+        return self._held.take() if self._open else ()
+
+
+class ToolCalls:
+    """Lets text pass and holds tool calls until their choice has ended: no caller ever sees half a call."""
+
+    def __init__(self, inner: Gate) -> None:
+        self._inner = inner
+        self._held = Held()
+        self._calling: set[int] = set()
+
+    def push(self, message: Message, now: float) -> Sequence[Message]:
+        """See Gate."""
+        for delta in message.deltas:
+            if delta.finish_reason:
+                self._calling.discard(delta.index)
+            elif delta.tool_calls:
+                self._calling.add(delta.index)
+        room = self._held.add(message)
+        if self._calling and room and not message.HasField("summary"):
+            return ()
+        return [out for held in self._held.take() for out in self._inner.push(held, now)]
+
+
+def gate_for(*, structured: bool, tools: bool, commit: Commit) -> Gate:
+    """The gate of an answer; `structured` when it is bound to a schema and has to be held."""
+    if structured:
+        return Whole()
+    inner: Gate = Open() if commit.tokens == 1 else Window(commit)
+    return ToolCalls(inner) if tools else inner
+
+
+def tokens_of(message: Message) -> int:
+    """How many tokens a message carries, where a provider does not say: one for each delta."""
+    return sum(len(delta.token_ids) or 1 for delta in message.deltas)

@@ -1,0 +1,83 @@
+"""Requests that are sent a second time and whose answers nobody sees: shadows, and probes of what may be well again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+from headrace.inference.v1 import inference_pb2
+from headrace.router.v1 import router_pb2
+from mesh.clock import Clock, Deadline
+from mesh.errors import MeshError, Outcome
+from router.core.attempt import Attempt
+from router.core.catalog import Timers
+from router.core.fleet import Candidate
+from router.core.ports import Metrics, Nodes
+
+_MOST: Final = 64
+# A probe has to show that tokens come, not what they say.
+_PROBE_TOKENS: Final = 4
+_LONGEST_S: Final = 120.0
+SHADOW, PROBE = "shadow", "probe"
+
+
+class Mirrors:
+    """Mirrored requests under way, at most 64; more are left out. They never delay or fail anybody's answer."""
+
+    def __init__(self, nodes: Nodes, metrics: Metrics, clock: Clock, chance: random.Random) -> None:
+        self._nodes = nodes
+        self._metrics = metrics
+        self._clock = clock
+        self._chance = chance
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def shadow(self, candidate: Candidate, request: router_pb2.GenerateRequest, timers: Timers, percent: float) -> None:
+        """Send a share of the requests to a candidate as well."""
+        if self._chance.random() * 100.0 < percent:
+            copy = inference_pb2.GenerateRequest(context=request.context, generation=request.generation)
+            copy.generation.model = candidate.deployment.model
+            self._mirror(candidate, copy, timers, SHADOW)
+
+    def probe(self, candidate: Candidate, request: inference_pb2.GenerateRequest, timers: Timers) -> None:
+        """See whether a candidate whose breaker is due answers again, by a few tokens of a real request."""
+        copy = inference_pb2.GenerateRequest()
+        copy.CopyFrom(request)
+        copy.generation.model = candidate.deployment.model
+        copy.generation.sampling.max_tokens = _PROBE_TOKENS
+        del copy.generation.resume[:]
+        self._mirror(candidate, copy, timers, PROBE)
+
+    async def close(self) -> None:
+        """End all."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _mirror(self, candidate: Candidate, request: inference_pb2.GenerateRequest, timers: Timers, cause: str) -> None:
+        if len(self._tasks) >= _MOST:
+            return
+        try:
+            permit = candidate.guard.admit()
+        except MeshError:
+            return
+        stream = self._nodes.open(candidate, request, timers, Deadline(_LONGEST_S, self._clock))
+        attempt = Attempt(candidate, 0, cause, permit, stream, clock=self._clock, timers=timers)
+        task = asyncio.create_task(self._drain(attempt), name=f"{cause}:{candidate.key}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self, attempt: Attempt) -> None:
+        outcome = Outcome.OK.name
+        try:
+            message = await attempt.read()
+            while not message.HasField("summary"):
+                message = await attempt.read()
+            attempt.succeed(message.summary)
+            await attempt.finish()
+        except MeshError as error:
+            outcome = error.outcome.name
+            attempt.fail(error, 0, counts=True)
+        finally:
+            attempt.abandon("CANCELLED", 0)
+        self._metrics.attempt(attempt.candidate.deployment.name, attempt.cause, outcome)

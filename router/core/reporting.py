@@ -1,0 +1,72 @@
+"""The router's state as the contract shows it."""
+
+from __future__ import annotations
+
+from headrace.router.v1 import router_pb2
+from mesh.clock import Clock
+from mesh.resilience import Position
+from router.core.catalog import Deployment, Route
+from router.core.fleet import Candidate
+from router.core.router import Router
+
+
+def state_of(router: Router, clock: Clock) -> router_pb2.GetStateResponse:
+    """Deployments, replicas, breakers and load."""
+    now = clock.monotonic()
+    response = router_pb2.GetStateResponse(config_version=router.routing.version, config_error=router.refused)
+    for deployment in router.routing.catalog.deployments:
+        candidates = router.fleet.candidates(deployment.name)
+        entry = response.deployments.add(
+            name=deployment.name, service=deployment.service, model=deployment.model, breaker=_breaker(candidates)
+        )
+        busy = min((c.guard.busy_until - now for c in candidates), default=0.0)
+        if busy > 0:
+            entry.backpressure_left.FromNanoseconds(int(busy * 1e9))
+        entry.ttft_p95_seconds = max((c.ttft.p95 for c in candidates), default=0.0)
+        for candidate in candidates:
+            _add_replica(entry, candidate)
+    return response
+
+
+def models_of(router: Router) -> router_pb2.ListModelsResponse:
+    """The public names, in the file's order."""
+    response = router_pb2.ListModelsResponse()
+    for route in router.routes.values():
+        response.models.add(
+            name=route.model.name, owned_by=route.model.owned_by, context_length=_context(router, route)
+        )
+    return response
+
+
+def _context(router: Router, route: Route) -> int:
+    known = [_context_of(router, deployment) for group in route.groups for deployment in group]
+    return min((length for length in known if length), default=0)
+
+
+def _context_of(router: Router, deployment: Deployment) -> int:
+    candidates = router.fleet.candidates(deployment.name)
+    return deployment.context or next((c.context for c in candidates if c.context), 0)
+
+
+def _breaker(candidates: tuple[Candidate, ...]) -> router_pb2.BreakerState.ValueType:
+    """A deployment is as well as its best replica."""
+    positions = {candidate.guard.breaker.position for candidate in candidates}
+    for position in (Position.CLOSED, Position.HALF_OPEN, Position.OPEN):
+        if position in positions:
+            return router_pb2.BreakerState.ValueType(int(position))
+    return router_pb2.BREAKER_STATE_UNSPECIFIED
+
+
+def _add_replica(entry: router_pb2.DeploymentState, candidate: Candidate) -> None:
+    replica = candidate.replica
+    entry.replicas.add(
+        id=replica.id,
+        queued=replica.queued,
+        running=replica.running,
+        capacity=replica.capacity,
+        tokens_per_second=replica.tokens_per_second,
+        kv_used=replica.kv_used,
+        inflight=replica.inflight,
+        breaker=router_pb2.BreakerState.ValueType(int(candidate.guard.breaker.position)),
+        revision=candidate.revision,
+    )

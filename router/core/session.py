@@ -1,0 +1,202 @@
+"""One request, from its first attempt to its last message: relaying, holding back, resuming, escalating, disclosing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from headrace.common.v1 import generation_pb2
+from headrace.router.v1 import router_pb2
+from mesh.errors import DeadlineExceeded, MeshError, Outcome, StreamCut
+from router.core.attempt import Attempt
+from router.core.disclosing import disclose
+from router.core.gates import Gate, gate_for
+from router.core.judging import Judge
+from router.core.ledger import Ledger
+from router.core.steps import Steps
+from router.core.tries import ESCALATION, FAILOVER, FIRST, RESUME, Opened, Tries, resumes
+
+Message = router_pb2.GenerateResponse
+
+
+class Session:
+    """Sees one generation through. Iterate `stream` once; `close` may be called at any time and ends everything."""
+
+    def __init__(self, tries: Tries, steps: Steps, judge: Judge | None) -> None:
+        self._tries = tries
+        self._steps = steps
+        self._judge = judge
+        self._model = tries.wish.route.model
+        self._demand = tries.wish.demand
+        self._ledger = Ledger(self._demand.choices)
+        self._escalated = False
+        self._spliced = False
+        self._fallback = False
+        # The caller has not been told of the newest disclosure yet.
+        self._untold = True
+
+    def disclosure(self) -> generation_pb2.Disclosure:
+        """What was done so far."""
+        return disclose(self._tries.attempts, escalated=self._escalated, spliced=self._spliced, fallback=self._fallback)
+
+    def close(self) -> None:
+        """End whatever is under way."""
+        self._tries.close()
+
+    async def stream(self) -> AsyncIterator[Message]:
+        """The answer's messages. Raises MeshError; StreamCut once a message has gone out."""
+        try:
+            attempt, message = await self._begin()
+        except MeshError as error:
+            yield self._static(error)
+            return
+        gate = self._gate(attempt)
+        while True:
+            try:
+                ready = gate.push(message, self._steps.now())
+                if ready and self._judge is not None and self._judge.wants(attempt):
+                    better = await self._escalate(attempt, ready, self._judge)
+                    if better is not None:
+                        attempt, message = better
+                        gate = self._gate(attempt)
+                        continue
+                for out in ready:
+                    self._dress(out, attempt)
+                    yield out
+                if message.HasField("summary"):
+                    await attempt.finish()
+                    return
+                message = await self._next(attempt)
+                continue
+            except MeshError as error:
+                if attempt.ended_s is not None:
+                    raise
+                failure = error
+            try:
+                attempt, message = await self._recover(attempt, failure)
+            except MeshError as error:
+                yield self._static(error)
+                return
+            gate = self._gate(attempt)
+
+    async def _begin(self) -> Opened:
+        if self._judge is not None:
+            verdict = self._judge.before()
+            self._steps.note("cascade.difficulty", verdict.why)
+            if verdict.escalate:
+                return await self._begin_higher()
+        return await self._tries.open(FIRST)
+
+    async def _begin_higher(self) -> Opened:
+        """Begin with the second member; with the first after all when nobody else answers."""
+        wish = self._tries.wish
+        wish.group = 1
+        self._escalated = True
+        try:
+            return await self._tries.open(FIRST)
+        except MeshError as error:
+            if error.outcome is Outcome.CALLER_FAULT or isinstance(error, DeadlineExceeded):
+                raise
+            self._steps.note("cascade.failed", f"began with the first member: {error.reason}")
+        wish.group = 0
+        self._escalated = False
+        return await self._tries.open(FAILOVER)
+
+    async def _next(self, attempt: Attempt) -> Message:
+        message = await attempt.read()
+        if self._spliced and self._ledger.finished:
+            self._ledger.without_finished(message)
+        return message
+
+    async def _recover(self, attempt: Attempt, error: MeshError) -> Opened:
+        """Another attempt in the place of one that failed. Raises the error to end with."""
+        self._tries.failed(attempt, error)
+        if not self._ledger:
+            return await self._tries.open(FAILOVER)
+        if not self._ledger.resumable or self._demand.structured:
+            why = "the answer is bound to a schema" if self._demand.structured else "the node gave no token ids"
+            self._steps.note("resume.impossible", why)
+            raise self._cut(error)
+        self._tries.wish.only = resumes(attempt)
+        self._tries.wish.group = 0
+        try:
+            opened = await self._tries.open(RESUME, self._ledger.emitted())
+        except DeadlineExceeded:
+            raise
+        except MeshError as last:
+            raise self._cut(error) from last
+        self._spliced = self._untold = True
+        if self._ledger.finished:
+            self._ledger.without_finished(opened[1])
+        return opened
+
+    async def _escalate(self, attempt: Attempt, ready: Sequence[Message], judge: Judge) -> Opened | None:
+        """The next member's attempt when this answer will not do; None when it will, or when there is no other."""
+        verdict = judge.after(ready)
+        self._steps.note("cascade.confidence", verdict.why)
+        judge.done(attempt)
+        if not verdict.escalate:
+            return None
+        wish = self._tries.wish
+        before, wish.group = wish.group, attempt.group + 1
+        try:
+            better = await self._tries.open(ESCALATION)
+        except MeshError as error:
+            # A doubtful answer is better than none.
+            self._steps.note("cascade.failed", f"kept the answer in hand: {error.reason}")
+            wish.group = before
+            return None
+        self._leave(attempt, ready)
+        self._escalated = self._untold = True
+        return better
+
+    def _leave(self, attempt: Attempt, ready: Sequence[Message]) -> None:
+        """Leave an attempt's answer behind: it was made, and is paid for."""
+        if ready[-1].HasField("summary"):
+            self._tries.succeeded(attempt, ready[-1].summary)
+        else:
+            self._tries.abandon(attempt, "ESCALATED")
+
+    def _dress(self, message: Message, attempt: Attempt) -> None:
+        """Put the disclosure on the messages that carry one, and note what goes out."""
+        if message.HasField("summary"):
+            if not self._ledger.would_complete(message):
+                raise StreamCut("the stream ended without every finish reason", reason="STREAM_CUT")
+            if self._spliced:
+                usage = message.summary.usage
+                spliced = self._ledger.tokens + sum(len(delta.token_ids) for delta in message.deltas)
+                usage.completion_tokens = max(usage.completion_tokens, spliced)
+            self._tries.succeeded(attempt, message.summary)
+            self._untold = True
+            if self._judge is not None:
+                self._judge.kept(attempt)
+        if self._untold:
+            message.disclosure.CopyFrom(self.disclosure())
+            self._untold = False
+        self._ledger.add(message)
+
+    def _gate(self, attempt: Attempt) -> Gate:
+        if self._judge is not None and self._judge.wants(attempt) and not self._ledger:
+            return self._judge.gate()
+        hold = self._demand.structured and self._model.structured == "hold" and not self._ledger
+        return gate_for(structured=hold, tools=self._demand.tools, commit=self._model.commit)
+
+    def _static(self, error: MeshError) -> Message:
+        """The answer of last resort, where the model has one and nothing was said yet; else raises the error."""
+        if self._model.fallback is None or self._ledger or error.outcome is Outcome.CALLER_FAULT:
+            raise error
+        self._steps.note("fallback", error.reason)
+        self._fallback = True
+        message = Message()
+        for index in range(self._demand.choices):
+            message.deltas.add(index=index, text=self._model.fallback, finish_reason=generation_pb2.FINISH_REASON_STOP)
+        message.summary.SetInParent()
+        message.summary.model = self._model.name
+        message.disclosure.CopyFrom(self.disclosure())
+        return message
+
+    def _cut(self, error: MeshError) -> StreamCut:
+        return StreamCut(
+            f"the answer was cut and could not be resumed: {error.message}",
+            reason="STREAM_CUT",
+            metadata={"cause": error.reason},
+        )

@@ -1,0 +1,71 @@
+"""The plain path: a model's public name to a node and back, what is disclosed, and what is refused."""
+
+from headrace.common.v1 import generation_pb2 as common
+from headrace.router.v1 import router_pb2 as pb
+from mesh.errors import InvalidArgument, NotFound
+from tests.fakes.inference import nodes, text_of, token_ids
+from tests.integration.router.harness import read, request_for, router, routing
+
+
+async def test_a_request_is_answered_and_disclosed(tmp_path) -> None:
+    price = {"input": 1.0, "output": 2.0}
+    config = routing(deployments=[{"name": "d", "service": "nodes", "model": "m", "price": price}])
+    async with nodes("n0") as made, router(tmp_path, {"nodes": made}, config) as running:
+        answer = await running.answer("hello", context={"request_id": "req-1"})
+        assert answer.error is None
+        assert answer.text == text_of(token_ids("hello", 8))
+        assert answer.finishes == [common.FINISH_REASON_STOP]
+        assert made[0].requests[0].generation.model == "m"
+        first, last = answer.messages[0], answer.messages[-1]
+        assert first.disclosure.deployment == "d"
+        assert last.summary.usage.completion_tokens == 8
+        assert last.disclosure == answer.disclosure
+        assert not any(m.HasField("disclosure") for m in answer.messages[1:-1])
+        attempt = answer.disclosure.attempts[0]
+        assert (attempt.cause, attempt.replica, attempt.revision) == ("first", "n0", "r1")
+        assert attempt.outcome == common.OUTCOME_OK
+        assert answer.disclosure.cost_micro_usd == 10 * 1 + 8 * 2
+        explained = await running.stub.Explain(pb.ExplainRequest(request_id="req-1"))
+        assert explained.disclosure == answer.disclosure
+        assert [s.what for s in explained.steps] == ["pick", "attempt"]
+
+
+async def test_models_and_state_are_shown(tmp_path) -> None:
+    async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, routing()) as running:
+        models = (await running.stub.ListModels(pb.ListModelsRequest())).models
+        assert [(m.name, m.context_length) for m in models] == [("pub", 4096)]
+        state = await running.stub.GetState(pb.GetStateRequest())
+        assert [d.name for d in state.deployments] == ["d"]
+        assert {r.id: r.capacity for r in state.deployments[0].replicas} == {"n0": 8, "n1": 8}
+        assert state.config_version
+        assert not state.config_error
+
+
+async def test_what_cannot_be_routed_is_refused_by_name(tmp_path) -> None:
+    config = routing(models=[{"name": "pub", "chain": ["d"]}, {"name": "theirs", "chain": ["d"], "tenants": ["t2"]}])
+    async with nodes("n0") as made, router(tmp_path, {"nodes": made}, config) as running:
+        for name in ("nobody", "theirs"):
+            answer = await running.answer(model=name)
+            assert isinstance(answer.error, NotFound)
+            assert answer.error.reason == "MODEL_NOT_FOUND"
+        for broken, field in (
+            (request_for("x", n=-1), "generation.sampling.n"),
+            (request_for("x", context={"tenant": ""}), "context.tenant"),
+            (request_for("x", model=""), "generation.model"),
+            (pb.GenerateRequest(context={"tenant": "t"}, generation={"model": "pub"}), "generation.prompt"),
+        ):
+            answer = await read(running.stub.Generate(broken))
+            assert isinstance(answer.error, InvalidArgument)
+            assert answer.error.field == field
+        assert made[0].requests == []
+
+
+async def test_replicas_share_the_load_and_come_and_go_with_the_snapshot(tmp_path) -> None:
+    async with nodes("n0", "n1", "n2") as made, router(tmp_path, {"nodes": made[:2]}, routing()) as running:
+        for i in range(40):
+            assert (await running.answer(f"q{i}")).error is None
+        counts = [len(node.requests) for node in made]
+        assert min(counts[:2]) > 5
+        running.control.publish({"nodes": {made[2].name: made[2].address}})
+        await running.until(lambda state: set(state) == {"d/n2"} and bool(state["d/n2"].revision))
+        assert (await running.answer("late")).causes == [("first", "n2", "")]
