@@ -1,0 +1,1 @@
+"""The xDS control plane: sources of endpoints in, one immutable snapshot out."""

@@ -1,0 +1,1 @@
+"""Pure logic: no gRPC calls, no files, no clock of its own."""
