@@ -1,0 +1,30 @@
+"""What the operator sees: results on stdout, everything else on stderr, colours where a person reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from ops.failure import Failure
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout, for programs."""
+    out.file.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def print_failure(failure: Failure) -> None:
+    """What went wrong and what to do next, on stderr."""
+    err.print(Text.assemble(("error: ", "bold red"), failure.what))
+    err.print(Text.assemble(("  next: ", "bold"), failure.next_step))
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr. May hold rich's markup."""
+    err.print(text)

@@ -1,0 +1,155 @@
+"""The supervisor that local processes run under: supervisord, spoken to over its Unix socket."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from ops.failure import ExitCode, Failure
+from ops.state import CHECKOUT, StateDir
+
+# supervisord forks, binds its socket and answers within a fraction of this.
+_START_DEADLINE_S: Final = 15.0
+_POLL_S: Final = 0.05
+# XML-RPC faults that mean "already so".
+_ALREADY: Final = {60, 70, 90}
+
+
+class ProcessState(StrEnum):
+    """supervisord's names of a process's states."""
+
+    STOPPED = "STOPPED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    # It ended too early and is started again in a moment.
+    BACKOFF = "BACKOFF"
+    STOPPING = "STOPPING"
+    EXITED = "EXITED"
+    # It ended too early too often; nobody starts it again.
+    FATAL = "FATAL"
+    UNKNOWN = "UNKNOWN"
+
+
+_ENDED: Final = (ProcessState.STOPPED, ProcessState.EXITED, ProcessState.FATAL)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process as the supervisor sees it. `started` is in seconds since the epoch; 0 when never."""
+
+    name: str
+    state: ProcessState
+    pid: int
+    started: int
+    # Why it is not running, in the supervisor's words.
+    problem: str
+
+
+class Supervisor:
+    """The supervisord of one state folder."""
+
+    def __init__(self, state: StateDir) -> None:
+        self._state = state
+        transport = SupervisorTransport(None, None, f"unix://{state.supervisor_socket}")
+        # The host is never dialled: the transport goes to the socket.
+        self._rpc: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    def alive(self) -> bool:
+        """Whether it answers."""
+        try:
+            self._rpc.getState()
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+            return False
+        return True
+
+    def start(self) -> None:
+        """Start the daemon, which starts every process of its configuration. Raises Failure where it cannot."""
+        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._state.supervisor_config)]
+        done = subprocess.run(  # noqa: S603 - our own interpreter and our own file
+            command, cwd=CHECKOUT, capture_output=True, text=True, timeout=_START_DEADLINE_S, check=False
+        )
+        if done.returncode != 0:
+            raise Failure(
+                f"the supervisor does not start: {(done.stderr or done.stdout).strip()}",
+                f"see {self._state.supervisor_config}",
+                ExitCode.SOFTWARE,
+            )
+        deadline = time.monotonic() + _START_DEADLINE_S
+        while not self.alive():
+            if time.monotonic() > deadline:
+                raise Failure("the supervisor does not answer", f"see {self._state.logs / 'supervisord.log'}")
+            time.sleep(_POLL_S)
+
+    def processes(self) -> tuple[ProcessInfo, ...]:
+        """Every process. Raises Failure where the supervisor is not running."""
+        return tuple(_info(entry) for entry in self._call("getAllProcessInfo"))
+
+    def stop_processes(self, names: Sequence[str], deadline_s: float) -> None:
+        """Send SIGTERM to all of them and wait until they have drained and ended. Raises Failure past the deadline."""
+        for name in names:
+            self._call("stopProcess", name, False)
+        deadline = time.monotonic() + deadline_s
+        while left := [one.name for one in self.processes() if one.name in names and one.state not in _ENDED]:
+            if time.monotonic() > deadline:
+                raise Failure(
+                    f"{', '.join(left)} did not stop within {deadline_s:.0f} s", f"see: headrace logs {left[0]}"
+                )
+            time.sleep(_POLL_S)
+
+    def apply_config(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Read the configuration again, start processes that are new in it; returns the names (added, removed).
+
+        What was removed from the file has to be stopped already.
+        """
+        [[added, _changed, removed]] = self._call("reloadConfig")
+        for name in removed:
+            self._call("removeProcessGroup", name)
+        for name in added:
+            self._call("addProcessGroup", name)
+        return added, removed
+
+    def shutdown(self, deadline_s: float) -> None:
+        """Stop every process (SIGTERM, each draining), then the daemon. Does nothing where it is not running."""
+        if not self.alive():
+            return
+        for process in self.processes():
+            self._call("stopProcess", process.name, False)
+        self._call("shutdown")
+        deadline = time.monotonic() + deadline_s
+        while self._state.supervisor_socket.exists() and self.alive():
+            if time.monotonic() > deadline:
+                raise Failure("the supervisor did not stop in time", f"see {self._state.logs / 'supervisord.log'}")
+            time.sleep(_POLL_S)
+
+    def _call(self, method: str, *args: Any) -> Any:
+        try:
+            return getattr(self._rpc, method)(*args)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode in _ALREADY:
+                return None
+            raise Failure(
+                f"the supervisor refuses {method} {' '.join(map(str, args))}: {fault.faultString}",
+                f"see {self._state.logs / 'supervisord.log'}",
+                ExitCode.SOFTWARE,
+            ) from fault
+        except (OSError, http.client.HTTPException) as error:
+            raise Failure(f"no mesh is running from {self._state.path}", "start it: headrace up") from error
+
+
+def _info(entry: dict[str, Any]) -> ProcessInfo:
+    return ProcessInfo(
+        name=entry["name"],
+        state=ProcessState(entry["statename"]),
+        pid=entry["pid"],
+        started=entry["start"],
+        problem=entry["spawnerr"],
+    )
