@@ -67,13 +67,19 @@ class StateDir:
         return self.logs / f"{process}.log"
 
     def create(self) -> None:
-        """Make the folders. Raises Failure where the path is too long or cannot be written."""
+        """Make the folders. Raises Failure where the path is unfit or cannot be written."""
         if len(os.fsencode(self.supervisor_socket)) > _SOCKET_PATH_MAX:
             raise Failure(
                 f"the state folder's path is too long for a Unix socket: {self.path}",
                 "choose a shorter one with --state-dir or HEADRACE_STATE_DIR",
                 ExitCode.USAGE,
             )
+        for path in (self.path, CHECKOUT):
+            # supervisord expands %(name)s in its values, in some of them twice.
+            if "%" in str(path) or '"' in str(path):
+                raise Failure(
+                    f'the supervisor takes no path with % or " in it: {path}', "choose another", ExitCode.USAGE
+                )
         try:
             for folder in (self.path, self.logs, self.run):
                 folder.mkdir(parents=True, exist_ok=True)

@@ -39,15 +39,15 @@ def supervisor_config(state: StateDir, specs: tuple[ProcessSpec, ...]) -> str:
         f"""\
 ; Written by `headrace up` and `headrace scale`.
 [unix_http_server]
-file={_escaped(state.supervisor_socket)}
+file={state.supervisor_socket}
 chmod=0700
 
 [supervisord]
-directory={_escaped(CHECKOUT)}
-logfile={_escaped(state.logs / "supervisord.log")}
+directory={CHECKOUT}
+logfile={state.logs / "supervisord.log"}
 logfile_maxbytes={_LOG_BYTES}
 logfile_backups={_LOG_BACKUPS}
-pidfile={_escaped(state.path / "supervisord.pid")}
+pidfile={state.path / "supervisord.pid"}
 childlogdir={_escaped(Path(tempfile.gettempdir()))}
 strip_ansi=true
 umask=077
@@ -63,7 +63,7 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 def _program(state: StateDir, spec: ProcessSpec) -> str:
     return f"""\
 [program:{spec.name}]
-command=/bin/sh "{_escaped(_script(state, spec))}"
+command=/bin/sh "{_script(state, spec)}"
 autorestart=true
 startsecs={_START_S}
 startretries={_START_RETRIES}
@@ -71,7 +71,7 @@ stopsignal=TERM
 stopwaitsecs={math.ceil(spec.stop_wait_s)}
 killasgroup=true
 redirect_stderr=true
-stdout_logfile={_escaped(state.log(spec.name))}
+stdout_logfile={state.log(spec.name)}
 stdout_logfile_maxbytes={_LOG_BYTES}
 stdout_logfile_backups={_LOG_BACKUPS}
 """
@@ -84,8 +84,3 @@ def _script(state: StateDir, spec: ProcessSpec) -> Path:
 def _user() -> str:
     # supervisord warns when it runs as root and nobody said that it should.
     return "user=root\n" if os.geteuid() == 0 else ""
-
-
-def _escaped(path: Path) -> str:
-    # supervisord expands %(name)s in its values.
-    return str(path).replace("%", "%%")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from supervisor.options import ServerOptions
 
 from mesh.stack import parse
+from ops.failure import Failure
 from ops.local.processes import ProcessSpec, processes
 from ops.local.render import write_configuration
 from ops.state import StateDir
@@ -67,7 +68,7 @@ def test_a_script_carries_any_value_unchanged(value: str) -> None:
 
 
 def test_supervisord_reads_it(tmp_path: Path) -> None:
-    state = StateDir(tmp_path / "s 100%")
+    state = StateDir(tmp_path / "with space")
     state.create()
     write_configuration(parse(STACK), state)
     options = ServerOptions()
@@ -86,3 +87,10 @@ def test_what_may_hold_secrets_is_readable_by_its_owner_only(tmp_path: Path) -> 
     write_configuration(parse(STACK), state)
     for path in (*state.run.iterdir(), state.supervisor_config, state.envoy_config):
         assert os.stat(path).st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize(("name", "word"), [("s 100%", "%"), ('a"b', "%"), ("x" * 100, "too long")])
+def test_a_path_that_the_supervisor_cannot_take_is_refused(tmp_path: Path, name: str, word: str) -> None:
+    with pytest.raises(Failure, match=word):
+        StateDir(tmp_path / name).create()
+    assert not (tmp_path / name).exists()
