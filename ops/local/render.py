@@ -48,7 +48,7 @@ logfile={state.logs / "supervisord.log"}
 logfile_maxbytes={_LOG_BYTES}
 logfile_backups={_LOG_BACKUPS}
 pidfile={state.path / "supervisord.pid"}
-childlogdir={_escaped(Path(tempfile.gettempdir()))}
+childlogdir={tempfile.gettempdir()}
 strip_ansi=true
 umask=077
 {_user()}
