@@ -12,6 +12,7 @@ from mesh.lifecycle import Service
 from mesh.resilience import BreakerPolicy, Guards, LoadShed, RetryPolicy, Stack
 from router.adapters.metrics import PrometheusMetrics
 from router.adapters.nodes import ReplicaChannels
+from router.adapters.peers import Peers
 from router.adapters.presence import Presence
 from router.adapters.reload import Reload
 from router.adapters.routing_file import RoutingFileError, read
@@ -20,6 +21,7 @@ from router.core.catalog import Catalog
 from router.core.choosing import Chooser
 from router.core.fleet import Fleet
 from router.core.mirroring import Mirrors
+from router.core.opinions import Opinions
 from router.core.router import Router
 from router.core.steps import Recent
 from router.core.tries import Dispatch
@@ -33,7 +35,8 @@ async def build(config: RouterConfig) -> Service:
     except RoutingFileError as error:
         raise ConfigErrors(str(error).splitlines()) from error
     service = Service(config, ("headrace.router.v1.Router",), blockers=("first_snapshot",))
-    stack = _stack(config, routing.catalog)
+    opinions = Opinions()
+    stack = _stack(config, routing.catalog, opinions)
     channels = ReplicaChannels(config.dial)
     fleet = Fleet(stack.guards)
     metrics, chance = PrometheusMetrics(), random.Random()  # noqa: S311 - spreading load needs no secrecy
@@ -41,7 +44,7 @@ async def build(config: RouterConfig) -> Service:
     chooser = Chooser(fleet, routing.catalog.ramp, chance)
     dispatch = Dispatch(stack, chooser, channels, mirrors, metrics, SYSTEM)
     router = Router(dispatch, fleet, routing, Recent(config.recent))
-    servicer = RouterServicer(router, stack.shed, SYSTEM, config.default_deadline_s)
+    servicer = RouterServicer(router, opinions, stack.shed, clock=SYSTEM, default_deadline_s=config.default_deadline_s)
     router_pb2_grpc.add_RouterServicer_to_server(servicer, service.server.grpc)
 
     watcher = SnapshotWatcher(config.control)
@@ -49,14 +52,17 @@ async def build(config: RouterConfig) -> Service:
     service.background("snapshot", watcher.run())
     service.starting("first_snapshot", presence.first())
     service.background("presence", presence.run())
+    peers = Peers(watcher, router, config.replica, config.dial, SYSTEM)
+    service.background("peers", peers.run())
     service.background("reload", Reload(config.config, router, config.reload_s, SYSTEM).run())
+    service.drains.append(opinions.end)
     service.closing(channels.close)
     service.closing(mirrors.close)
     return service
 
 
-def _stack(config: RouterConfig, catalog: Catalog) -> Stack:
+def _stack(config: RouterConfig, catalog: Catalog, opinions: Opinions) -> Stack:
     breaker, retry = catalog.breaker, catalog.retry
     policy = BreakerPolicy(breaker.failures, breaker.reset_s, breaker.longest_reset_s, breaker.probe_lease_s)
     retries = RetryPolicy(retry.ratio, retry.success_ratio, retry.floor, retry.most)
-    return Stack(Guards(policy), shed=LoadShed(config.max_inflight), retry=retries)
+    return Stack(Guards(policy, on_change=opinions.changed), shed=LoadShed(config.max_inflight), retry=retries)

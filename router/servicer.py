@@ -12,6 +12,7 @@ from mesh import telemetry
 from mesh.clock import Clock, Deadline
 from mesh.errors import InvalidArgument, NotFound
 from mesh.resilience import LoadShed
+from router.core.opinions import Opinions
 from router.core.reporting import models_of, state_of
 from router.core.router import Router
 
@@ -26,8 +27,11 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class RouterServicer(router_pb2_grpc.RouterServicer):
     """Answers for one router."""
 
-    def __init__(self, router: Router, shed: LoadShed, clock: Clock, default_deadline_s: float) -> None:
+    def __init__(
+        self, router: Router, opinions: Opinions, shed: LoadShed, *, clock: Clock, default_deadline_s: float
+    ) -> None:
         self._router = router
+        self._opinions = opinions
         self._shed = shed
         self._clock = clock
         self._default_deadline_s = default_deadline_s
@@ -59,6 +63,13 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     async def GetState(self, request: router_pb2.GetStateRequest, context: _Context) -> router_pb2.GetStateResponse:
         """See the contract."""
         return state_of(self._router, self._clock)
+
+    async def WatchBreakers(
+        self, request: router_pb2.WatchBreakersRequest, context: _Context
+    ) -> AsyncIterator[router_pb2.WatchBreakersResponse]:
+        """See the contract."""
+        async for response in self._opinions.watch(self._router.fleet.guards):
+            yield response
 
     async def Explain(self, request: router_pb2.ExplainRequest, context: _Context) -> router_pb2.ExplainResponse:
         """See the contract."""

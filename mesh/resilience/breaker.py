@@ -31,6 +31,9 @@ class Position(enum.IntEnum):
     HALF_OPEN = 3
 
 
+_SEVERITY = {Position.CLOSED: 0, Position.HALF_OPEN: 1, Position.OPEN: 2}
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
     """When to open, and for how long. Seconds."""
@@ -46,7 +49,10 @@ class BreakerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What one process holds of a target, for others to take over. The larger `version` wins everywhere."""
+    """What one process holds of a target, for others to take over.
+
+    The larger `version` wins everywhere; of two changes that were made at once, the worse position.
+    """
 
     position: Position
     version: int
@@ -156,11 +162,11 @@ class Breaker:
         return Opinion(self.position, self.version, left)
 
     def adopt(self, opinion: Opinion) -> bool:
-        """Take over another process's newer opinion; returns whether it was newer.
+        """Take over another process's newer opinion, or of two made at once the worse; returns whether it was.
 
         HALF_OPEN means that the other one is probing: this one waits for its verdict, at most for a probe's lease.
         """
-        if opinion.version <= self.version:
+        if (opinion.version, _SEVERITY[opinion.position]) <= (self.version, _SEVERITY[self.position]):
             return False
         now = self._clock.monotonic()
         self._probe = None

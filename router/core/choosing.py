@@ -56,6 +56,9 @@ class Chooser:
         """The best candidate of the first group that has one; or the error that says why none has."""
         moment = Moment(now, wish.budget, self.ramp, self._chance)
         blocked: list[tuple[str, Sequence[Candidate]]] = []
+        # Those that may be well again, and the first group that has any: asked on the side, unless they are all.
+        due: list[Candidate] = []
+        due_group = wish.group
         for group in range(wish.group, len(wish.route.groups)):
             members: Sequence[Candidate] = self._members(wish.route, group)
             if wish.only is not None:
@@ -63,8 +66,13 @@ class Chooser:
             if wish.tried:
                 members = [c for c in members if c.key not in wish.tried]
             kept = self._filter(wish.demand, members, moment, steps, blocked)
-            if kept:
-                return self._pick(wish, group, kept, moment, steps)
+            steady = [c for c in kept if c.guard.breaker.position is Position.CLOSED]
+            if len(steady) != len(kept) and not due:
+                due_group, due = group, [c for c in kept if c.guard.breaker.position is not Position.CLOSED]
+            if steady:
+                return Choice(self._pick(wish, steady, moment, steps), group, due[0] if due else None)
+        if due:
+            return Choice(self._pick(wish, due, moment, steps), due_group, None)
         return why_none(blocked, now)
 
     def has_others(self, route: Route, candidate: Candidate) -> bool:
@@ -103,14 +111,10 @@ class Chooser:
             members = kept
         return members
 
-    def _pick(self, wish: Wish, group: int, kept: Sequence[Candidate], moment: Moment, steps: Steps) -> Choice:
-        due = [c for c in kept if c.guard.breaker.position is not Position.CLOSED]
-        steady = [c for c in kept if c not in due] if due else kept
-        # A target that may be well again is asked on the side, unless it is all there is.
-        pool, probe = (steady, due[0] if due else None) if steady else (due, None)
+    def _pick(self, wish: Wish, pool: Sequence[Candidate], moment: Moment, steps: Steps) -> Candidate:
         if len(pool) == 1:
             steps.note("pick", pool[0].key)
-            return Choice(pool[0], group, probe)
+            return pool[0]
         totals = [0.0] * len(pool)
         for scorer, weight in wish.scorers:
             totals = [t + weight * s for t, s in zip(totals, scorer(wish.demand, pool, moment), strict=True)]
@@ -118,7 +122,7 @@ class Chooser:
         winners = [i for i, total in enumerate(totals) if total >= best - 1e-9]
         winner = winners[0] if len(winners) == 1 else self._chance.choice(winners)
         steps.scored(pool, totals, winner)
-        return Choice(pool[winner], group, probe)
+        return pool[winner]
 
 
 # From what time heals to what nothing heals; the first that occurred anywhere is what the caller is told.

@@ -46,6 +46,7 @@ class Router:
         """Put a routing into force. Requests under way keep the one they began with."""
         self.routing = routing
         self.routes: dict[str, Route] = resolve(routing.catalog)
+        self.deployments = frozenset(d.name for d in routing.catalog.deployments)
         self.refused = ""
         self._dispatch.chooser.ramp = routing.catalog.ramp
         self.fleet.use(routing.catalog.deployments)

@@ -401,3 +401,75 @@ class ExplainResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class WatchBreakersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchBreakersRequest: _TypeAlias = WatchBreakersRequest  # noqa: Y015
+
+@_typing.final
+class WatchBreakersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPINIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def opinions(self) -> _containers.RepeatedCompositeFieldContainer[Global___BreakerOpinion]: ...
+    def __init__(
+        self,
+        *,
+        opinions: _abc.Iterable[Global___BreakerOpinion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["opinions", b"opinions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchBreakersResponse: _TypeAlias = WatchBreakersResponse  # noqa: Y015
+
+@_typing.final
+class BreakerOpinion(_message.Message):
+    """What a router holds of a deployment's replica."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    OPEN_FOR_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.str
+    replica: _builtins.str
+    state: Global___BreakerState.ValueType
+    version: _builtins.int
+    """Grows with every change of the breaker, wherever it is made. The larger one wins; of equals, the worse state."""
+    @_builtins.property
+    def open_for(self) -> _duration_pb2.Duration:
+        """How long the breaker stays open still."""
+
+    def __init__(
+        self,
+        *,
+        deployment: _builtins.str = ...,
+        replica: _builtins.str = ...,
+        state: Global___BreakerState.ValueType = ...,
+        version: _builtins.int = ...,
+        open_for: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open_for", b"open_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "open_for", b"open_for", "replica", b"replica", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BreakerOpinion: _TypeAlias = BreakerOpinion  # noqa: Y015

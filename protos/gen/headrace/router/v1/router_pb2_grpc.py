@@ -55,6 +55,11 @@ class RouterStub:
                 request_serializer=headrace_dot_router_dot_v1_dot_router__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=headrace_dot_router_dot_v1_dot_router__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.WatchBreakers = channel.unary_stream(
+                '/headrace.router.v1.Router/WatchBreakers',
+                request_serializer=headrace_dot_router_dot_v1_dot_router__pb2.WatchBreakersRequest.SerializeToString,
+                response_deserializer=headrace_dot_router_dot_v1_dot_router__pb2.WatchBreakersResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServicer:
@@ -100,6 +105,15 @@ class RouterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchBreakers(self, request, context):
+        """This router's opinions of its targets, for other routers to take over: all that ever changed at once, then each
+        that changes. Slow readers skip to the newest opinion of each target. Errors: none of its own. Retry: always safe.
+        Cancelling ends the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -122,6 +136,11 @@ def add_RouterServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=headrace_dot_router_dot_v1_dot_router__pb2.ExplainRequest.FromString,
                     response_serializer=headrace_dot_router_dot_v1_dot_router__pb2.ExplainResponse.SerializeToString,
+            ),
+            'WatchBreakers': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchBreakers,
+                    request_deserializer=headrace_dot_router_dot_v1_dot_router__pb2.WatchBreakersRequest.FromString,
+                    response_serializer=headrace_dot_router_dot_v1_dot_router__pb2.WatchBreakersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -233,6 +252,33 @@ class Router:
             '/headrace.router.v1.Router/Explain',
             headrace_dot_router_dot_v1_dot_router__pb2.ExplainRequest.SerializeToString,
             headrace_dot_router_dot_v1_dot_router__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchBreakers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/headrace.router.v1.Router/WatchBreakers',
+            headrace_dot_router_dot_v1_dot_router__pb2.WatchBreakersRequest.SerializeToString,
+            headrace_dot_router_dot_v1_dot_router__pb2.WatchBreakersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,11 @@ class RouterStub:
     """Says why a recent request was answered as it was. Errors: NOT_FOUND (never seen here, or forgotten).
     Retry: always safe. Cancelling: no effect.
     """
+    WatchBreakers: _grpc.UnaryStreamMultiCallable[_router_pb2.WatchBreakersRequest, _router_pb2.WatchBreakersResponse]
+    """This router's opinions of its targets, for other routers to take over: all that ever changed at once, then each
+    that changes. Slow readers skip to the newest opinion of each target. Errors: none of its own. Retry: always safe.
+    Cancelling ends the stream.
+    """
 
 @_typing.type_check_only
 class RouterAsyncStub(RouterStub):
@@ -82,6 +87,11 @@ class RouterAsyncStub(RouterStub):
     Explain: _aio.UnaryUnaryMultiCallable[_router_pb2.ExplainRequest, _router_pb2.ExplainResponse]  # type: ignore[assignment]
     """Says why a recent request was answered as it was. Errors: NOT_FOUND (never seen here, or forgotten).
     Retry: always safe. Cancelling: no effect.
+    """
+    WatchBreakers: _aio.UnaryStreamMultiCallable[_router_pb2.WatchBreakersRequest, _router_pb2.WatchBreakersResponse]  # type: ignore[assignment]
+    """This router's opinions of its targets, for other routers to take over: all that ever changed at once, then each
+    that changes. Slow readers skip to the newest opinion of each target. Errors: none of its own. Retry: always safe.
+    Cancelling ends the stream.
     """
 
 class RouterServicer(metaclass=_abc_1.ABCMeta):
@@ -131,6 +141,17 @@ class RouterServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_router_pb2.ExplainResponse, _abc.Awaitable[_router_pb2.ExplainResponse]]:
         """Says why a recent request was answered as it was. Errors: NOT_FOUND (never seen here, or forgotten).
         Retry: always safe. Cancelling: no effect.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchBreakers(
+        self,
+        request: _router_pb2.WatchBreakersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_router_pb2.WatchBreakersResponse], _abc.AsyncIterator[_router_pb2.WatchBreakersResponse]]:
+        """This router's opinions of its targets, for other routers to take over: all that ever changed at once, then each
+        that changes. Slow readers skip to the newest opinion of each target. Errors: none of its own. Retry: always safe.
+        Cancelling ends the stream.
         """
 
 def add_RouterServicer_to_server(servicer: RouterServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

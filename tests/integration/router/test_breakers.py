@@ -1,0 +1,113 @@
+"""Breakers over real gRPC: what opens them, how targets come back, and how routers agree."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+
+from headrace.router.v1 import router_pb2 as pb
+from mesh.errors import InvalidArgument, ResourceExhausted, Unavailable
+from tests.fakes.inference import Act, nodes
+from tests.integration.router.harness import QUICK_TIMERS, Running, router, routing
+
+OPEN, CLOSED = pb.BREAKER_STATE_OPEN, pb.BREAKER_STATE_CLOSED
+TWO = routing(
+    deployments=[{"name": n, "service": n, "model": "m"} for n in ("a", "b")],
+    models=[{"name": "pub", "chain": ["a", "b"]}],
+    breaker={"failures": 3, "reset_s": 0.3, "longest_reset_s": 1.0},
+)
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidArgument("no"), ResourceExhausted("later", retry_after_s=0.05), ResourceExhausted("later")]
+)
+async def test_storms_of_4xx_and_429_never_open_a_breaker(tmp_path, error) -> None:
+    async with nodes("n0") as (node,), router(tmp_path, {"nodes": [node]}, routing()) as running:
+        node.default = Act(after=0, error=error)
+        answers = await asyncio.gather(*(running.answer(f"q{i}", context={"user": "one"}) for i in range(200)))
+        assert all(answer.error is not None for answer in answers)
+        assert (await running.state())["d/n0"].breaker == CLOSED
+        node.default = Act()
+        async with asyncio.timeout(3):
+            while (await running.answer("after")).error is not None:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_dead_deployment_leaves_the_path_and_comes_back(tmp_path) -> None:
+    async with nodes("a0", "b0") as (a, b), router(tmp_path, {"a": [a], "b": [b]}, TWO) as running:
+        a.default = Act(after=0)
+        for i in range(3):
+            assert (await running.answer(f"q{i}")).disclosure.deployment == "b"
+        assert (await running.state())["a/a0"].breaker == OPEN
+        opened = time.monotonic()
+        asked = len(a.requests)
+        for i in range(20):
+            assert len((await running.answer(f"q{i}")).disclosure.attempts) == 1
+        assert time.monotonic() - opened < 1.0
+        # Only probes go there now, one for each time it was due.
+        assert len(a.requests) - asked <= 2
+        a.default = Act()
+        healed = time.monotonic()
+        async with asyncio.timeout(5):
+            while (await running.answer("again")).disclosure.deployment != "a":
+                await asyncio.sleep(0.01)
+        assert time.monotonic() - healed < 5.0
+        assert (await running.state())["a/a0"].breaker == CLOSED
+
+
+async def test_probing_never_costs_the_caller_anything(tmp_path) -> None:
+    async with nodes("a0", "b0") as (a, b), router(tmp_path, {"a": [a], "b": [b]}, TWO) as running:
+        a.default = Act(after=0, then="stall")
+        for i in range(3):
+            await running.answer(f"q{i}")
+        started = time.monotonic()
+        while time.monotonic() - started < 1.0:
+            before = time.monotonic()
+            answer = await running.answer("hello")
+            assert answer.error is None
+            assert time.monotonic() - before < 0.2 < QUICK_TIMERS["headers_s"]
+
+
+@contextlib.asynccontextmanager
+async def three_routers(tmp_path, a, b):
+    """Three routers that know of each other."""
+    async with contextlib.AsyncExitStack() as stack:
+        routers: list[Running] = []
+        for i in range(3):
+            folder = tmp_path / str(i)
+            folder.mkdir()
+            entered = router(folder, {"a": [a], "b": [b]}, TWO, replica=f"router-{i}")
+            routers.append(await stack.enter_async_context(entered))
+        addresses = {f"router-{i}": f"127.0.0.1:{r.service.server.port}" for i, r in enumerate(routers)}
+        for each in routers:
+            services = {"a": {a.name: a.address}, "b": {b.name: b.address}, "router": addresses}
+            each.control.publish(services, kinds={"router": "router"})
+        yield routers
+
+
+async def agreed(routers: list[Running], state: int) -> None:
+    async with asyncio.timeout(5):
+        while {(await r.state())["a/a0"].breaker for r in routers} != {state}:
+            await asyncio.sleep(0.002)
+
+
+async def test_three_routers_agree_within_two_seconds(tmp_path) -> None:
+    async with nodes("a0", "b0") as (a, b), three_routers(tmp_path, a, b) as routers:
+        a.default = Act(after=0, error=Unavailable("down"))
+        for i in range(3):
+            await routers[0].answer(f"q{i}")
+        started = time.monotonic()
+        await agreed(routers, OPEN)
+        assert time.monotonic() - started < 2.0
+        asked = len(a.requests)
+        assert (await routers[1].answer("hello")).disclosure.deployment == "b"
+        assert len(a.requests) == asked
+
+        a.default = Act()
+        async with asyncio.timeout(5):
+            while (await routers[2].answer("again")).disclosure.deployment != "a":
+                await asyncio.sleep(0.01)
+        started = time.monotonic()
+        await agreed(routers, CLOSED)
+        assert time.monotonic() - started < 2.0
