@@ -48,6 +48,11 @@ class StateDir:
         return self.path / "supervisor.sock"
 
     @property
+    def supervisor_pid(self) -> Path:
+        """The supervisor's process id."""
+        return self.path / "supervisord.pid"
+
+    @property
     def envoy_config(self) -> Path:
         """Envoy's bootstrap."""
         return self.path / "envoy.yaml"

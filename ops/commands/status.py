@@ -53,12 +53,13 @@ def _watch(stack: Stack, supervisor: Supervisor) -> None:
 
 
 def _render(seen: Survey) -> Group:
-    names = ("process", "state", "health", "pid", "up", "memory", "running", "queued", "tok/s", "kv", "breaker", "")
-    table = Table(*names, box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("process", "state", "health", "pid", "up", "memory", "running", "queued", "tok/s", "kv", "breaker"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("", overflow="fold")
     for row in seen.rows:
-        table.add_row(
-            row.name, _coloured(row.state), _coloured(row.health), *_process(row), *_load(row.load), row.reason
-        )
+        words = (_coloured(row.state), _coloured(row.health))
+        table.add_row(row.name, *words, *_process(row), *_load(row.load), row.reason)
     version = seen.snapshot or "none: the control plane does not answer"
     return Group(Text(f"stack {seen.stack}, snapshot {version}", "dim"), table)
 

@@ -44,6 +44,8 @@ def up(
         wait_for(_wait(running, state, timeout))
         _print_address(running, state, "The mesh is up already", as_json)
         return
+    if supervisor.running():
+        raise Failure("the mesh is still stopping", "wait until it has: headrace down")
     wanted = read_stack(stack)
     state.create()
     require_free(listeners(wanted))
@@ -65,7 +67,7 @@ def down(context: typer.Context) -> None:
     """Stop the mesh: every process drains, then ends. Does nothing where none is running."""
     state = state_of(context)
     supervisor = Supervisor(state)
-    if not supervisor.alive():
+    if not supervisor.running():
         console.say("no mesh is running")
         return
     started = time.monotonic()

@@ -93,7 +93,7 @@ def _pending(log: Path) -> str:
             event = msgspec.json.decode(line, type=_HealthChanged)
         except msgspec.DecodeError:
             continue
-        return ", ".join(event.pending)
+        return ", ".join(event.pending) or "health check"
     return "start"
 
 

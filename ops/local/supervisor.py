@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from ops.failure import ExitCode, Failure
@@ -59,17 +60,23 @@ class Supervisor:
 
     def __init__(self, state: StateDir) -> None:
         self._state = state
-        transport = SupervisorTransport(None, None, f"unix://{state.supervisor_socket}")
+        self._transport = SupervisorTransport(None, None, f"unix://{state.supervisor_socket}")
         # The host is never dialled: the transport goes to the socket.
-        self._rpc: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+        self._rpc: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=self._transport).supervisor
 
     def alive(self) -> bool:
         """Whether it answers."""
         try:
             self._rpc.getState()
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+            # A connection that failed once is of no further use.
+            self._transport.close()
             return False
         return True
+
+    def running(self) -> bool:
+        """Whether the daemon is there, be it only to wait for the last process to drain."""
+        return self._daemon() is not None
 
     def start(self) -> None:
         """Start the daemon, which starts every process of its configuration. Raises Failure where it cannot."""
@@ -118,17 +125,31 @@ class Supervisor:
         return added, removed
 
     def shutdown(self, deadline_s: float) -> None:
-        """Stop every process (SIGTERM, each draining), then the daemon. Does nothing where it is not running."""
-        if not self.alive():
+        """Stop every process (SIGTERM, all draining at the same time), then the daemon; return when it has ended.
+
+        Does nothing where none is running; waits where one is stopping already.
+        """
+        daemon = self._daemon()
+        if daemon is None:
             return
-        for process in self.processes():
-            self._call("stopProcess", process.name, False)
-        self._call("shutdown")
-        deadline = time.monotonic() + deadline_s
-        while self._state.supervisor_socket.exists() and self.alive():
-            if time.monotonic() > deadline:
-                raise Failure("the supervisor did not stop in time", f"see {self._state.logs / 'supervisord.log'}")
-            time.sleep(_POLL_S)
+        if self.alive():
+            for process in self.processes():
+                self._call("stopProcess", process.name, False)
+            self._call("shutdown")
+        try:
+            daemon.wait(deadline_s)
+        except psutil.TimeoutExpired as error:
+            raise Failure(
+                f"the supervisor did not stop within {deadline_s:.0f} s", f"see {self._state.logs / 'supervisord.log'}"
+            ) from error
+
+    def _daemon(self) -> psutil.Process | None:
+        """The daemon's process; it outlives its socket while processes drain."""
+        try:
+            daemon = psutil.Process(int(self._state.supervisor_pid.read_text()))
+            return daemon if str(self._state.supervisor_config) in daemon.cmdline() else None
+        except (OSError, ValueError, psutil.Error):
+            return None
 
     def _call(self, method: str, *args: Any) -> Any:
         try:
@@ -142,6 +163,7 @@ class Supervisor:
                 ExitCode.SOFTWARE,
             ) from fault
         except (OSError, http.client.HTTPException) as error:
+            self._transport.close()
             raise Failure(f"no mesh is running from {self._state.path}", "start it: headrace up") from error
 
 

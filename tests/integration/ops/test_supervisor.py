@@ -47,6 +47,7 @@ def state(tmp_path: Path) -> StateDir:
 def supervisor(state: StateDir) -> Iterator[Supervisor]:
     configure(state, spec("one-0"))
     supervisor = Supervisor(state)
+    assert not supervisor.alive()
     supervisor.start()
     yield supervisor
     supervisor.shutdown(20.0)
