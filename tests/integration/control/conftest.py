@@ -86,7 +86,7 @@ class Mesh:
 
     def add_service(self, name: str, kind: str = "inference", replicas: int = 1, **ports: int) -> None:
         """Reserves room for a few replicas' ports."""
-        given = {"grpc": _room(), **ports}
+        given = {"grpc": room(), **ports}
         self.stack["services"][name] = {"kind": kind, "replicas": replicas, "ports": given}
 
     def address(self, replica: str) -> str:
@@ -106,7 +106,10 @@ class Mesh:
         env = {f"HEADRACE_CONTROL_{key.upper()}": value for key, value in settings.items()}
         env |= {"HEADRACE_CONTROL_STACK": str(self.stack_file), "HEADRACE_CONTROL_DRAIN_DELAY_S": "0"}
         process = await self.spawn("control", [sys.executable, "-m", "mesh.control"], env)
-        await until(lambda: '"ready":true' in process.log.read_text(), 15, "start of control")
+        ended = asyncio.ensure_future(process.child.wait())
+        await until(lambda: ended.done() or '"ready":true' in process.log.read_text(), 15, "start of control")
+        assert not ended.done() or not ended.result(), "start of control"
+        ended.cancel()
         return process
 
     async def spawn(self, name: str, command: list[str], env: dict[str, str]) -> Process:
@@ -120,7 +123,7 @@ class Mesh:
         self.processes[name] = Process(child, log)
         return self.processes[name]
 
-    def stub(self) -> control_pb2_grpc.ControlAsyncStub:
+    def stub(self) -> control_pb2_grpc.ControlStub:
         channel = grpc.aio.insecure_channel(self.control)
         self._channels.append(channel)
         return control_pb2_grpc.ControlStub(channel)
@@ -133,7 +136,7 @@ class Mesh:
         self._channels.append(channel)
         return channel
 
-    async def health(self, stub: control_pb2_grpc.ControlAsyncStub) -> dict[str, pb.Health.ValueType]:
+    async def health(self, stub: control_pb2_grpc.ControlStub) -> dict[str, pb.Health.ValueType]:
         """Every replica's health as the control plane sees it."""
         snapshot = (await stub.GetSnapshot(pb.GetSnapshotRequest(), timeout=5)).snapshot
         return {r.id: r.health for s in snapshot.services for r in s.replicas}
@@ -145,7 +148,7 @@ class Mesh:
             await process.kill()
 
 
-def _room() -> int:
+def room() -> int:
     """The first of eight ports in a row."""
     while True:
         base = free_port()

@@ -1,5 +1,6 @@
 """A replica to look at, in a process of its own: gRPC health, a call that says who answers, a stream, and HTTP.
 
+It answers as `test.Replica` and under the name of a service that the edge lets through.
 SIGUSR1 makes it say NOT_SERVING, SIGUSR2 SERVING again.
 """
 
@@ -13,13 +14,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 
 async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """HTTP/1.1 with keepalive: every path answers 200 with the name; /stream answers in ten pieces."""
+    """HTTP/1.1 with keepalive: every path answers 200 with the name; with `?stream` in ten pieces."""
     with_name = sys.argv[1].encode()
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
             length = [int(x.split(b":")[1]) for x in head.split(b"\r\n") if x.lower().startswith(b"content-length")]
             await reader.readexactly(length[0] if length else 0)
-            if b"/stream" in head.split(b"\r\n")[0]:
+            if b"?stream" in head.split(b"\r\n")[0]:
                 writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
                 for _ in range(10):
                     writer.write(b"%x\r\n%b\r\n" % (len(with_name), with_name))
@@ -54,7 +55,14 @@ async def main() -> None:
         "Who": grpc.unary_unary_rpc_method_handler(who),
         "Stream": grpc.unary_stream_rpc_method_handler(stream),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Replica", handlers),))
+    server.add_generic_rpc_handlers(
+        (
+            *(
+                grpc.method_handlers_generic_handler(name, handlers)
+                for name in ("test.Replica", "headrace.gateway.v1.Gateway")
+            ),
+        )
+    )
     server.add_insecure_port(f"127.0.0.1:{ports['grpc']}")
     await server.start()
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)

@@ -1,55 +1,263 @@
 """The control plane as a process of its own, with real replicas and real proxyless gRPC clients."""
 
+import asyncio
 import signal
+import time
 
 import grpc
+import pytest
 
 from headrace.control.v1 import control_pb2 as pb
+from headrace.control.v1.control_pb2_grpc import ControlStub as Stub
+from mesh.discovery import SnapshotWatcher
 
+from .clients import answers, rest, stream, who
 from .conftest import Mesh, until
 
 HEALTHY, DRAINING, UNHEALTHY = pb.HEALTH_HEALTHY, pb.HEALTH_DRAINING, pb.HEALTH_UNHEALTHY
 
 
-async def who(channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> str:
-    """Who answers; the code's name where nobody does."""
-    try:
-        return (await channel.unary_unary("/test.Replica/Who")(b"", timeout=3, metadata=metadata)).decode()
-    except grpc.aio.AioRpcError as error:
-        return error.code().name
+async def small(mesh: Mesh, running: int = 2, **settings: str) -> Stub:
+    """A service of two replicas, all or some of them running, and the control plane."""
+    mesh.add_service("small", replicas=2)
+    mesh.write()
+    await asyncio.gather(*(mesh.start_replica(f"small-{i}") for i in range(running)))
+    await mesh.start_control(**settings)
+    return mesh.stub()
 
 
-async def answers(channel: grpc.aio.Channel, calls: int = 12) -> set[str]:
-    return {await who(channel) for _ in range(calls)}
+async def becomes(mesh: Mesh, stub: Stub, replica: str, health: int, within_s: float = 2.0) -> float:
+    async def has() -> bool:
+        return (await mesh.health(stub)).get(replica) == health
+
+    return await until(has, within_s, f"{replica} becoming {health}")
+
+
+async def reaches(channel: grpc.aio.Channel, *expected: str, within_s: float = 2.0) -> float:
+    async def does() -> bool:
+        return await answers(channel) == set(expected)
+
+    return await until(does, within_s, f"traffic to {expected}")
 
 
 async def test_a_death_leaves_and_a_new_replica_takes_traffic_within_two_seconds(mesh: Mesh) -> None:
-    mesh.add_service("small", replicas=2)
-    mesh.write()
-    first = await mesh.start_replica("small-0")
-    await mesh.start_replica("small-1")
-    await mesh.start_control()
-    stub, channel = mesh.stub(), mesh.channel("small")
+    stub = await small(mesh)
+    channel = mesh.channel("small")
     assert await mesh.health(stub) == {"small-0": HEALTHY, "small-1": HEALTHY}
-    assert await answers(channel) == {"small-0", "small-1"}
+    await reaches(channel, "small-0", "small-1")
 
-    first.signal(signal.SIGKILL)
-    left = await until(lambda: _is(mesh, stub, "small-0", UNHEALTHY), 2, "leaving after SIGKILL")
-    await until(lambda: _equal(channel, {"small-1"}), 2, "traffic away from the dead")
+    mesh.processes["small-0"].signal(signal.SIGKILL)
+    left = await becomes(mesh, stub, "small-0", UNHEALTHY)
+    await reaches(channel, "small-1")
 
     await mesh.start_replica("small-0")
-    back = await until(lambda: _equal(channel, {"small-0", "small-1"}), 2, "traffic to the replica that came back")
+    back = await reaches(channel, "small-0", "small-1")
 
     mesh.stack["services"]["small"]["replicas"] = 3
-    mesh.write()
     await mesh.start_replica("small-2")
-    new = await until(lambda: _equal(channel, {"small-0", "small-1", "small-2"}), 2, "traffic to a new replica")
-    print(f"left {left:.3f} back {back:.3f} new {new:.3f}")
+    mesh.write()
+    new = await reaches(channel, "small-0", "small-1", "small-2")
+
+    mesh.stack["services"]["small"]["replicas"] = 1
+    mesh.write()
+    await reaches(channel, "small-0")
+    print(f"left {left:.3f} s, back {back:.3f} s, new {new:.3f} s")
 
 
-async def _is(mesh: Mesh, stub, replica: str, health: int) -> bool:
-    return (await mesh.health(stub))[replica] == health
+async def test_a_stopped_replica_leaves_within_two_seconds_and_comes_back(mesh: Mesh) -> None:
+    stub = await small(mesh)
+    mesh.processes["small-1"].signal(signal.SIGSTOP)
+    left = await becomes(mesh, stub, "small-1", UNHEALTHY)
+    mesh.processes["small-1"].signal(signal.SIGCONT)
+    back = await becomes(mesh, stub, "small-1", HEALTHY)
+    print(f"left {left:.3f} s, back {back:.3f} s")
 
 
-async def _equal(channel: grpc.aio.Channel, expected: set[str]) -> bool:
-    return await answers(channel) == expected
+async def test_a_drain_leaves_at_once_and_severs_no_stream(mesh: Mesh) -> None:
+    """Streams by the service's and by the replica's own name go on while the replica drains and leaves the stack."""
+    stub = await small(mesh, running=1)
+    channels = [mesh.channel("small"), mesh.channel("small-0")]
+    calls = [stream(channel) for channel in channels]
+    for call in calls:
+        assert await call.read() == b"0"
+    mesh.processes["small-0"].signal(signal.SIGUSR1)
+    await becomes(mesh, stub, "small-0", DRAINING, 0.5)
+    for channel in (*channels, mesh.channel("small"), mesh.channel("small-0")):
+        await reaches(channel, "UNAVAILABLE")
+    mesh.stack["services"]["small"]["replicas"] = 0
+    mesh.write()
+    await until(lambda: _gone(mesh, stub), 2)
+    for call in calls:
+        assert [int(m) for m in await rest(call)] == list(range(1, 20))
+
+
+async def _gone(mesh: Mesh, stub: Stub) -> bool:
+    return await mesh.health(stub) == {}
+
+
+async def test_a_replica_is_reached_by_its_own_name_and_nobody_fails_fast(mesh: Mesh) -> None:
+    await small(mesh, running=1)
+    assert await answers(mesh.channel("small-0")) == {"small-0"}
+    started = time.monotonic()
+    assert await who(mesh.channel("small-1")) == "UNAVAILABLE"
+    assert time.monotonic() - started < 1
+
+
+async def test_a_wrong_stack_file_changes_nothing_and_is_shown(mesh: Mesh) -> None:
+    stub = await small(mesh)
+    good = mesh.stack_file.read_text()
+    mesh.stack_file.write_text("services: [")
+
+    async def source() -> pb.Source:
+        return (await stub.GetSnapshot(pb.GetSnapshotRequest())).snapshot.sources[0]
+
+    async def refused() -> bool:
+        return not (await source()).alive
+
+    await until(refused, 2)
+    assert "stack.yaml:1: not YAML" in (await source()).error
+    assert await answers(mesh.channel("small")) == {"small-0", "small-1"}
+    mesh.stack_file.write_text(good)
+
+    async def fine() -> bool:
+        return (await source()).alive
+
+    await until(fine, 2)
+
+
+async def test_faults_hit_whom_they_name_and_heal_by_themselves(mesh: Mesh) -> None:
+    stub = await small(mesh, faults="true")
+    channel, one, other = mesh.channel("small"), mesh.channel("small-0"), mesh.channel("small-1")
+    await reaches(channel, "small-0", "small-1")
+    aborts = pb.Fault(service="small", abort_code=8, percent=100, tenant="acme")
+    aborts.lasts.FromSeconds(60)
+    put = await stub.InjectFault(pb.InjectFaultRequest(fault=aborts))
+    assert (await stub.GetSnapshot(pb.GetSnapshotRequest())).snapshot.version == put.version
+    slow = pb.Fault(id="slow", service="small", replica="small-0", percent=100)
+    slow.delay.FromMilliseconds(400)
+    slow.lasts.FromMilliseconds(1500)
+    await stub.InjectFault(pb.InjectFaultRequest(fault=slow))
+
+    async def hit(over: grpc.aio.Channel) -> bool:
+        return await who(over, ("x-headrace-tenant", "acme")) == "RESOURCE_EXHAUSTED"
+
+    for over in (channel, one, other):
+        await until(lambda over=over: hit(over), 2)
+    assert await who(channel, ("x-headrace-tenant", "other")) in {"small-0", "small-1"}
+
+    async def seconds(over: grpc.aio.Channel) -> float:
+        started = time.monotonic()
+        await who(over)
+        return time.monotonic() - started
+
+    assert await seconds(one) >= 0.4
+    assert await seconds(other) < 0.4
+    await until(lambda: _faults(stub, [put.id]), 3, "healing")
+    assert (await stub.ClearFaults(pb.ClearFaultsRequest(ids=["nobody"]))).cleared == 0
+    assert (await stub.ClearFaults(pb.ClearFaultsRequest())).cleared == 1
+    await until(lambda: _not(hit(channel)), 2)
+    assert await seconds(one) < 0.4
+
+
+async def _faults(stub: Stub, expected: list[str]) -> bool:
+    return [f.id for f in (await stub.GetSnapshot(pb.GetSnapshotRequest())).snapshot.faults] == expected
+
+
+async def _not(held) -> bool:
+    return not await held
+
+
+async def test_faults_are_refused_where_they_are_switched_off_or_wrong(mesh: Mesh) -> None:
+    stub = await small(mesh)
+    fault = pb.Fault(service="small", abort_code=14, percent=100)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.InjectFault(pb.InjectFaultRequest(fault=fault))
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "HEADRACE_CONTROL_FAULTS" in (caught.value.details() or "")
+
+
+async def test_a_restart_of_the_control_plane_disturbs_nobody(mesh: Mesh) -> None:
+    """Calls and a stream go on while control is away and after it is back; versions stay."""
+    stub = await small(mesh)
+    channel = mesh.channel("small")
+    await reaches(channel, "small-0", "small-1")
+    before = (await stub.GetSnapshot(pb.GetSnapshotRequest())).snapshot.version
+    sent = await _versions(stub)
+    watcher = SnapshotWatcher(mesh.control)
+    watching = asyncio.create_task(watcher.run())
+    await watcher.changed()
+    live = stream(channel)
+    await live.read()
+    over, failures = asyncio.Event(), []
+
+    async def keep_calling() -> None:
+        while not over.is_set():
+            answer = await who(channel)
+            if not answer.startswith("small-"):
+                failures.append(answer)
+            await asyncio.sleep(0.005)
+
+    caller = asyncio.create_task(keep_calling())
+    mesh.processes["control"].signal(signal.SIGTERM)
+    assert await asyncio.wait_for(mesh.processes["control"].child.wait(), 10) == 0
+    assert watcher.version == before
+    await mesh.start_control()
+    again = mesh.stub()
+
+    async def all_back() -> bool:
+        return await _versions(again) == sent
+
+    # gRPC's own xDS client comes back after a second or so.
+    await until(all_back, 10, "clients coming back to the same versions")
+    assert (await again.GetSnapshot(pb.GetSnapshotRequest())).snapshot.version == before
+    over.set()
+    await caller
+    assert failures == []
+    assert len(await rest(live)) == 19
+    watching.cancel()
+
+
+async def _versions(stub: Stub) -> set[tuple[str, str, str]]:
+    clients = (await stub.ListClients(pb.ListClientsRequest())).clients
+    return {(c.node_id, s.type_url, s.acked_version) for c in clients for s in c.subscriptions}
+
+
+async def test_clients_are_listed_with_what_they_acknowledged(mesh: Mesh) -> None:
+    stub = await small(mesh)
+    channel = mesh.channel("small", node="router-7")
+    await reaches(channel, "small-0", "small-1")
+    (client,) = (await stub.ListClients(pb.ListClientsRequest())).clients
+    assert client.node_id == "router-7"
+    assert client.user_agent.startswith("gRPC")
+    assert [s.type_url.rpartition(".")[2] for s in client.subscriptions] == [
+        "Cluster",
+        "ClusterLoadAssignment",
+        "Listener",
+        "RouteConfiguration",
+    ]
+    for subscription in client.subscriptions:
+        assert list(subscription.resource_names) == ["small"]
+        assert subscription.sent_version == subscription.acked_version != ""
+        assert subscription.nack_message == ""
+
+
+async def test_a_change_elsewhere_is_not_sent_to_a_client_that_did_not_ask(mesh: Mesh) -> None:
+    mesh.add_service("large")
+    stub = await small(mesh)
+    await reaches(mesh.channel("small"), "small-0", "small-1")
+    before = await _versions(stub)
+    await mesh.start_replica("large-0")
+    await becomes(mesh, stub, "large-0", HEALTHY)
+    assert await _versions(stub) == before
+
+
+async def test_a_wrong_stack_ends_the_start_with_every_mistake(mesh: Mesh) -> None:
+    mesh.add_service("small-1")
+    mesh.stack["control"] = "nowhere"
+    mesh.write()
+    with pytest.raises(AssertionError, match="start of control"):
+        await mesh.start_control()
+    control = mesh.processes["control"]
+    assert control.child.returncode == 64
+    assert "'nowhere' is not host:port" in control.log.read_text()
+    assert "services.small-1" in control.log.read_text()
