@@ -73,10 +73,13 @@ def check_shape(config: ModelConfig) -> None:
 
 
 def fill(model: NativeModel, checkpoint: Checkpoint, precision: str) -> str:
-    """Hand every weight over. Returns the precision that the layers' matrices got where `precision` is "auto"."""
+    """Hand every weight over. Returns the precision of most of the layers' weights.
+
+    "auto" keeps each matrix's own; files mix them.
+    """
     config, weights = checkpoint.config, checkpoint.weights
     chosen = _stored_precision(weights["layers.0.mlp.up_proj.weight"]) if precision == "auto" else precision
-    put = _matrix_writer(model, chosen)
+    put = _matrix_writer(model, chosen, as_stored=precision == "auto")
     put(0, _EMBEDDING, weights["embed_tokens.weight"])
     if not config.tied:
         put(0, _HEAD, weights["lm_head.weight"])
@@ -111,20 +114,18 @@ def _norms(config: ModelConfig) -> list[tuple[int, str]]:
 
 
 def _stored_precision(weight: Weight) -> str:
-    grouped = weight.grouped()
-    if grouped is not None:
-        return f"int{grouped.bits}"
-    return "bfloat16" if weight.dense().dtype in (torch.bfloat16, torch.float16) else "int8"
+    return f"int{weight.bits}" if weight.bits <= 8 else "bfloat16"
 
 
-def _matrix_writer(model: NativeModel, precision: str) -> Callable[[int, int, Weight], None]:
+def _matrix_writer(model: NativeModel, precision: str, as_stored: bool) -> Callable[[int, int, Weight], None]:
     def put_bf16(layer: int, number: int, weight: Weight) -> None:
         dense = weight.dense().to(torch.bfloat16).contiguous()
         model.call("hr_set_bf16", layer, number, *dense.shape, dense.data_ptr())
 
     def put_codes(layer: int, number: int, weight: Weight) -> None:
         # The embedding and the output layer keep 8 bits: they are what low precision harms most.
-        grouped = _codes(weight, 8 if number >= _EMBEDDING else bits)
+        wanted = 8 if number >= _EMBEDDING else min(weight.bits, 8) if as_stored else bits
+        grouped = _codes(weight, wanted)
         codes, scales, minimums = (np.ascontiguousarray(a) for a in (grouped.codes, grouped.scales, grouped.minimums))
         kind = _INT4 if grouped.bits == 4 else _INT8
         model.call("hr_set_codes", layer, number, kind, *codes.shape, codes, scales, minimums)

@@ -103,7 +103,8 @@ KvMemory::KvMemory(int layers, int blocks, int heads, int head_size)
       blocks_(blocks),
       heads_(heads),
       head_size_(head_size),
-      arena_(size_t(layers) * blocks * heads * 2 * kBlock * head_size * sizeof(uint16_t)) {}
+      arena_(size_t(layers) * blocks * heads * 2 * kBlock * head_size * sizeof(uint16_t)),
+      page_maker_([this](std::stop_token stop) { arena_.make_pages(stop); }) {}
 
 const uint16_t* KvMemory::key(int layer, int block, int head) const {
   const size_t at = (size_t(layer) * blocks_ + block) * heads_ + head;

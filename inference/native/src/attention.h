@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <thread>
 #include <vector>
 
 #include "matrix.h"
@@ -13,9 +14,10 @@ namespace headrace {
 
 constexpr int kBlock = 16;
 
+// The memory's pages are made in the background from the start on, because a step that touches them first would wait:
+// it took 300 ms for the first prompts of 64 sequences.
 class KvMemory {
  public:
-  KvMemory() = default;
   KvMemory(int layers, int blocks, int heads, int head_size);
   void write(int layer, int block, int slot, int head, const float* key, const float* value);
   void copy(int from, int to);
@@ -24,8 +26,9 @@ class KvMemory {
   int head_size() const { return head_size_; }
 
  private:
-  int layers_ = 0, blocks_ = 0, heads_ = 0, head_size_ = 0;
+  const int layers_, blocks_, heads_, head_size_;
   Arena arena_;
+  std::jthread page_maker_;
 };
 
 // One token's attention in the query heads that share a kv head. Positions first..last are seen.

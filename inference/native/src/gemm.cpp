@@ -10,6 +10,15 @@ namespace {
 // Rows that run together: 12 accumulators of integers and 12 of floats leave registers for weights and scales.
 constexpr int kRows = 6;
 
+// Weights are asked for this many bytes before their turn: the CPU's own prefetcher starts anew on every page, and a
+// step reads each weight once. Measured on a small model: a tenth less time at 1 row, a quarter less at 16.
+constexpr int kAhead = 4096;
+
+template <int Bytes>
+inline void fetch_ahead(const uint8_t* w) {
+  for (int line = 0; line < Bytes; line += 64) __builtin_prefetch(w + kAhead + line);
+}
+
 struct Source {
   const Inputs& inputs;
   int row;
@@ -46,6 +55,7 @@ inline void scale_up(Accumulators<M>& acc, const vi (&sums)[M][2], const Source&
 template <int M>
 inline void tile_int4(Accumulators<M>& acc, const uint8_t* w, const Source& in, int groups) {
   for (int g = 0; g < groups; g++, w += 640) {
+    fetch_ahead<640>(w);
     vi sums[M][2] = {};
     for (int v = 0; v < 4; v++) {
       for (int h = 0; h < 2; h++) {
@@ -67,6 +77,7 @@ inline void tile_int4(Accumulators<M>& acc, const uint8_t* w, const Source& in, 
 template <int M>
 inline void tile_int8(Accumulators<M>& acc, const uint8_t* w, const Source& in, int groups) {
   for (int g = 0; g < groups; g++, w += 1088) {
+    fetch_ahead<1088>(w);
     vi sums[M][2] = {};
     for (int v = 0; v < 8; v++) {
       for (int h = 0; h < 2; h++) {
@@ -85,6 +96,7 @@ template <int M>
 inline void tile_bf16(Accumulators<M>& acc, const uint8_t* w, const Source& in, int groups) {
   const uint16_t* pairs = reinterpret_cast<const uint16_t*>(w);
   for (int k = 0; k < groups * kGroup; k += 2, pairs += 2 * kTile) {
+    fetch_ahead<128>(reinterpret_cast<const uint8_t*>(pairs));
     for (int m = 0; m < M; m++) {
       acc[m][0] = dot2_bf16(acc[m][0], pairs, in.pair(m, k));
       acc[m][1] = dot2_bf16(acc[m][1], pairs + kTile, in.pair(m, k));

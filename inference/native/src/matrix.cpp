@@ -70,6 +70,18 @@ Arena::Arena(size_t bytes) : bytes_((bytes + kLargePage - 1) / kLargePage * kLar
   if (bytes >= kLargePage) madvise(data_, bytes_, MADV_HUGEPAGE);
 }
 
+void Arena::make_pages(const std::stop_token& stop) const {
+#if defined(MADV_POPULATE_WRITE)
+  constexpr size_t kStep = 16 * kLargePage;
+  for (size_t at = 0; at < bytes_ && !stop.stop_requested(); at += kStep) {
+    // An old kernel refuses; then the pages come when they are touched.
+    if (madvise(data_ + at, bytes_ - at < kStep ? bytes_ - at : kStep, MADV_POPULATE_WRITE) != 0) return;
+  }
+#else
+  (void)stop;
+#endif
+}
+
 Arena::Arena(Arena&& other) noexcept { *this = std::move(other); }
 
 Arena& Arena::operator=(Arena&& other) noexcept {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <stop_token>
 
 namespace headrace {
 
@@ -20,6 +21,8 @@ class Arena {
   Arena& operator=(Arena&& other) noexcept;
   ~Arena();
   uint8_t* data() const { return data_; }
+  // Makes the memory resident, in steps between which it looks at `stop`. Safe beside threads that use the memory.
+  void make_pages(const std::stop_token& stop) const;
 
  private:
   uint8_t* data_ = nullptr;

@@ -48,15 +48,23 @@ inline vf abs(vf a) { return (vf)((vi)a & 0x7fffffff); }
 inline vf to_float(vi a) { return __builtin_convertvector(a, vf); }
 
 inline float sum(vf a) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)a);
+#else
   float total = 0;
   for (int i = 0; i < kLanes; i++) total += a[i];
   return total;
+#endif
 }
 
 inline float largest(vf a) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)a);
+#else
   float best = a[0];
   for (int i = 1; i < kLanes; i++) best = a[i] > best ? a[i] : best;
   return best;
+#endif
 }
 
 // acc[n] += sum over 4 k of weights[n][k] (unsigned) * x[k] (signed), x being four bytes in one word.

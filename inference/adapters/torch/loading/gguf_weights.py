@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from .gguf_file import GgufFile, GgufTensor
 from .weights import GROUP, Grouped
 
-SUPPORTED = frozenset({Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K})
+_HALVES = {Kind.F16: torch.float16, Kind.BF16: torch.bfloat16}
+_BITS = (
+    {Kind.F32: 32, Kind.F16: 16, Kind.BF16: 16}
+    | dict.fromkeys((Kind.Q8_0, Kind.Q6_K, Kind.Q5_K), 8)
+    | dict.fromkeys((Kind.Q4_0, Kind.Q4_1, Kind.Q4_K), 4)
+)
+SUPPORTED = frozenset(_BITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +40,17 @@ class GgufWeight:
         """Rows first."""
         return self.tensor.shape
 
+    @property
+    def bits(self) -> int:
+        """5 and 6 bits count as 8."""
+        return _BITS[self.tensor.kind]
+
     def dense(self) -> torch.Tensor:
-        """float32, whatever the file's blocks are."""
+        """Floats as they are; float32 from blocks."""
+        if self.tensor.kind in _HALVES:
+            halves = torch.from_numpy(self.file.raw(self.tensor).copy()).view(_HALVES[self.tensor.kind])
+            shaped = halves.view(self.tensor.shape)
+            return shaped if self.rows is None else shaped[torch.from_numpy(self.rows)]
         values = np.asarray(dequantize(self.file.raw(self.tensor), self.tensor.kind), dtype=np.float32)
         values = values.reshape(self.tensor.shape)
         ordered = values if self.rows is None else values[self.rows]

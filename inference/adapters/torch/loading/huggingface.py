@@ -23,6 +23,7 @@ _ARCHITECTURES: dict[str, Architecture] = {
     "Gemma3ForConditionalGeneration": "gemma3",
 }
 _ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+_BITS = {"F32": 32, "F16": 16, "BF16": 16}
 # Gemma 3 with vision nests its language model; the rest of it is not served.
 _PREFIXES = ("language_model.model.", "model.language_model.", "model.")
 _NOT_SERVED = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
@@ -35,6 +36,7 @@ class SafetensorsWeight:
     path: Path
     name: str
     shape: tuple[int, ...]
+    bits: int
     offset: float = 0.0
 
     def dense(self) -> torch.Tensor:
@@ -57,20 +59,25 @@ def open_folder(path: Path) -> tuple[ModelConfig, dict[str, Weight]]:
     if not files:
         raise ModelError(f"{path.name}: no .safetensors file")
     for file in files:
-        for name, shape in _tensors(file):
+        for name, shape, bits in _tensors(file):
             if not name.startswith(_NOT_SERVED):
                 short = _short(name)
                 norm = config.architecture == "gemma3" and short.endswith("norm.weight")
-                weights[short] = SafetensorsWeight(file, name, shape, 1.0 if norm else 0.0)
+                weights[short] = SafetensorsWeight(file, name, shape, bits, 1.0 if norm else 0.0)
     if config.tied:
         weights.pop("lm_head.weight", None)
     return config, weights
 
 
-def _tensors(file: Path) -> list[tuple[str, tuple[int, ...]]]:
+def _tensors(file: Path) -> list[tuple[str, tuple[int, ...], int]]:
+    """Name, shape and bits of every tensor. Opening checks that the file is as long as its header says."""
     try:
         with safe_open(file, framework="pt") as opened:
-            return [(name, tuple(opened.get_slice(name).get_shape())) for name in opened.keys()]  # noqa: SIM118 - no iterator
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - it has no iterator
+            unknown = {s.get_dtype() for s in slices.values()} - set(_BITS)
+            if unknown:
+                raise UnsupportedModel(f"{file.name}: weights of type {', '.join(sorted(unknown))}")
+            return [(name, tuple(s.get_shape()), _BITS[s.get_dtype()]) for name, s in slices.items()]
     except SafetensorError as error:
         raise TruncatedModel(f"{file.name}: {error}") from error
 

@@ -62,6 +62,11 @@ class Weight(Protocol):
         """Rows first, as torch has it."""
         ...
 
+    @property
+    def bits(self) -> int:
+        """What a value takes as stored, rounded up to 4, 8, 16 or 32."""
+        ...
+
     def dense(self) -> torch.Tensor:
         """The weights in the file's own float type; float32 where the file holds codes."""
         ...
