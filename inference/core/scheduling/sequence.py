@@ -32,7 +32,7 @@ class Sequence:
     siblings: list[Sequence] = field(default_factory=list)
     owner: Any = None
     index: int = 0
-    ticket: int = 0
+    ticket: int = -1
 
     # The scheduler's own.
     arrival: int = -1

@@ -1,0 +1,44 @@
+"""The torch engine's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .runner import Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchEngineConfig:
+    """Sizes are in tokens, sequences or threads. Raises ValueError for what cannot go together."""
+
+    # A GGUF file or a Hugging Face folder, and the SHA-256 it must have (see loading.checkpoint for a folder's).
+    model_path: Path
+    model_sha256: str | None = None
+    device: str = "cpu"
+    precision: Precision = "auto"
+    threads: int = 2
+    # What one sequence may hold, prompt and answer; None: all that the model was made for.
+    context_length: int | None = None
+    # What all sequences together may hold in KV memory.
+    kv_tokens: int = 16384
+    max_running: int = 64
+    max_queued: int = 256
+    # The most tokens that one step runs: smaller keeps the running answers' pace while a long prompt is read.
+    step_tokens: int = 512
+    prefix_cache: bool = True
+    # "prompt_lookup" guesses from the text itself; "draft" with the model at `draft_path`.
+    speculation: Literal["off", "prompt_lookup", "draft"] = "off"
+    draft_path: Path | None = None
+    draft_sha256: str | None = None
+    # LoRA adapters in folders below this one are loaded at start, and only such may be loaded later.
+    adapter_folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.speculation == "draft") != (self.draft_path is not None):
+            raise ValueError("draft_path belongs to speculation 'draft', and only to it")
+        if self.step_tokens <= self.max_running:
+            raise ValueError(f"step_tokens {self.step_tokens} must exceed max_running {self.max_running}")
+        if self.kv_tokens < 64 or self.max_running < 1 or self.max_queued < 0 or self.threads < 1:
+            raise ValueError("kv_tokens must be at least 64, max_running and threads 1, max_queued 0")

@@ -1,0 +1,90 @@
+"""Drafts in the engine's step: who gets how many, which of them held, and whether it pays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.core.scheduling.plan import Plan
+from inference.core.scheduling.scheduler import Scheduler
+from inference.core.scheduling.table import SlotTable
+from inference.core.speculation import DraftWidths, Mode, PayOff
+
+from .batching import DrawnRows
+from .grammars_in_use import GrammarsInUse
+from .sampling_table import SamplingTable
+from .speculative import Drafter
+
+MOST_DRAFTS = 8
+
+
+class Drafting:
+    """Used on the engine's thread only. Choices with penalties are never drafted: each token changes the next draw."""
+
+    def __init__(self, drafter: Drafter, sampling: SamplingTable, tickets: int) -> None:
+        self.drafter = drafter
+        self.widths = DraftWidths(tickets, MOST_DRAFTS)
+        self._sampling = sampling
+        self._payoff = PayOff()
+
+    def reserve(self, scheduler: Scheduler) -> None:
+        """Before the plan: ask for room for drafts, in steps that decode only and while drafting pays."""
+        table, rows = scheduler.table, scheduler.rows
+        if not len(rows) or len(scheduler.waiting) or (table.length[rows] - table.computed[rows] != 1).any():
+            return
+        if not self._payoff.drafts(len(rows)):
+            return
+        tickets = table.ticket[rows]
+        wanted = np.minimum(self.widths.width[tickets], scheduler.draft_room(rows))
+        # A step stays within its budget of tokens.
+        wanted = np.minimum(wanted, max(0, scheduler.limits.token_budget // len(rows) - 1))
+        table.drafted[rows] = np.where(self._sampling.penalized[tickets], 0, wanted)
+
+    def fill(self, plan: Plan, table: SlotTable, grammars: GrammarsInUse) -> None:
+        """After the plan: guess, drop what grammars rule out, and fit the plan to what is left."""
+        places = np.flatnonzero(table.drafted[plan.rows])
+        if not len(places):
+            return
+        rows = plan.rows[places]
+        self.drafter.draft(table, rows)
+        for row in rows[table.drafted[rows] > 0].tolist():
+            known = int(table.length[row])
+            drafts = table.tokens[row, known : known + int(table.drafted[row])]
+            table.drafted[row] = grammars.allowed(int(table.ticket[row]), drafts)
+        plan.counts[places] = 1 + table.drafted[rows]
+
+    def verify(
+        self,
+        plan: Plan,
+        table: SlotTable,
+        rows: DrawnRows,
+        tokens: NDArray[np.int32],
+        counts: NDArray[np.bool_],
+    ) -> NDArray[np.int32]:
+        """How many drafts of each planned sequence held; clears `counts` of rows drawn behind a draft that did not."""
+        accepted = np.zeros(len(plan.rows), np.int32)
+        begins = np.flatnonzero(rows.offsets == 0)
+        places = np.flatnonzero(plan.draws)
+        for place, begin in zip(places.tolist(), begins.tolist(), strict=True):
+            slot = plan.rows[place]
+            drafted = int(table.drafted[slot])
+            if not drafted:
+                continue
+            known = int(table.length[slot])
+            agrees = tokens[begin : begin + drafted] == table.tokens[slot, known : known + drafted]
+            held = drafted if agrees.all() else int(agrees.argmin())
+            accepted[place] = held
+            counts[begin + held + 1 : begin + drafted + 1] = False
+            self._account(table, int(slot), drafted, held)
+        return accepted
+
+    def learn(self, running: int, drafted: bool, tokens: int, seconds: float) -> None:
+        """Book what a step gave and took."""
+        self._payoff.learn(running, Mode.DRAFTED if drafted else Mode.PLAIN, tokens, seconds)
+
+    def _account(self, table: SlotTable, slot: int, drafted: int, held: int) -> None:
+        self.widths.learn(int(table.ticket[slot]), drafted, held)
+        seq = table.sequence[slot]
+        if seq is not None:
+            seq.owner.drafted += drafted
+            seq.owner.accepted += held

@@ -1,0 +1,80 @@
+"""One admitted request on its way through the engine's thread."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from inference.core.blocks import BlockPool
+from inference.core.port import EngineRequest, EngineSummary
+from inference.core.scheduling.sequence import Sequence
+
+from .mailbox import Mailbox
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """Times are seconds of one clock. Made on the event loop, then the engine thread's alone."""
+
+    request: EngineRequest
+    mailbox: Mailbox
+    submitted_at: float
+    # A compiled grammar, and the runner's slot of the request's adapter.
+    grammar: Any = None
+    adapter_slot: int = 0
+    seed: int = 0
+    sequences: list[Sequence] = field(default_factory=list)
+    started_at: float = 0.0
+    first_token_at: float = 0.0
+    unfinished: int = 0
+    drawn: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+    def emitted(self, index: int) -> tuple[int, ...]:
+        """What choice `index` has emitted elsewhere."""
+        return self.request.emitted[index] if self.request.emitted else ()
+
+    def split(self, pool: BlockPool, context_length: int) -> list[Sequence]:
+        """Make the request's sequences; all but the first are its siblings, to fork off it."""
+        request = self.request
+        prompt = len(request.prompt)
+        seed = request.sampling.seed
+        self.seed = secrets.randbits(64) if seed is None else seed & (2**64 - 1)
+        root = pool.root(request.tenant, f"{self.adapter_slot}:{request.adapter or ''}")
+        self.sequences = [
+            Sequence(
+                tokens=np.array(request.prompt + self.emitted(index), np.int32),
+                prompt_length=prompt,
+                limit=min(prompt + request.sampling.max_tokens, context_length),
+                root=root,
+                tenant=request.tenant,
+                priority=request.priority,
+                adapter_slot=self.adapter_slot,
+                # A grammar's end is the answer's end.
+                ignore_eos=request.sampling.ignore_eos and request.sampling.constraint is None,
+                owner=self,
+                index=index,
+            )
+            for index in range(request.n)
+        ]
+        self.unfinished = request.n
+        return self.sequences
+
+    def summary(self, now: float) -> EngineSummary:
+        """The generation's account at its end."""
+        started = self.started_at or now
+        first = self.first_token_at or now
+        return EngineSummary(
+            prompt_tokens=len(self.request.prompt),
+            completion_tokens=self.drawn,
+            cached_tokens=self.sequences[0].cached_tokens,
+            queue_s=started - self.submitted_at,
+            prefill_s=first - started,
+            decode_s=now - first,
+            drafted_tokens=self.drafted,
+            accepted_tokens=self.accepted,
+        )

@@ -1,0 +1,100 @@
+"""Grammars that answers are held to, compiled and stepped by xgrammar.
+
+Importing this module takes about a second (xgrammar), which is why `constraints.py` does it on its own thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+import xgrammar
+
+from inference.core.json_schema import checked_schema
+from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
+
+# Longer sources compile for too long to be let in.
+MAX_SOURCE_CHARS = 200_000
+# "[07:03:05] /project/cpp/regex_converter.cc:83: " before the words that matter.
+_LOCATION = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+
+
+class Compiler:
+    """Compiles constraints for one vocabulary. `vocabulary[t]` holds token t's bytes, none for control tokens."""
+
+    def __init__(self, vocabulary: Sequence[bytes], vocab_size: int, eos_ids: Sequence[int], threads: int) -> None:
+        info = xgrammar.TokenizerInfo(
+            list(vocabulary), xgrammar.VocabType.RAW, vocab_size=vocab_size, stop_token_ids=list(eos_ids)
+        )
+        self._compiler = xgrammar.GrammarCompiler(info, max_threads=threads, cache_enabled=False)
+
+    def compile(self, constraint: Constraint) -> xgrammar.CompiledGrammar:
+        """Blocks; milliseconds to seconds. Raises UnsupportedConstraint, naming what it is about."""
+        kind, source = constraint.kind, constraint.source
+        if len(source) > MAX_SOURCE_CHARS:
+            raise UnsupportedConstraint(f"the {kind.value} has {len(source)} characters; at most {MAX_SOURCE_CHARS}")
+        compiler = self._compiler
+        try:
+            match kind:
+                case ConstraintKind.JSON_OBJECT:
+                    return compiler.compile_json_schema('{"type": "object"}', strict_mode=False)
+                case ConstraintKind.JSON_SCHEMA:
+                    return compiler.compile_json_schema(checked_schema(source), strict_mode=False)
+                case ConstraintKind.REGEX:
+                    return compiler.compile_regex(source)
+                case ConstraintKind.GRAMMAR:
+                    return compiler.compile_grammar(source)
+                case ConstraintKind.STRUCTURAL_TAG:
+                    return compiler.compile_structural_tag(source)
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, UnsupportedConstraint):
+                raise
+            raise UnsupportedConstraint(f"{kind.value}: {_LOCATION.sub('', str(error)).strip()}") from error
+
+
+class GrammarState:
+    """How far one answer has come in its grammar."""
+
+    def __init__(self, grammar: xgrammar.CompiledGrammar) -> None:
+        self._matcher = xgrammar.GrammarMatcher(grammar)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end-of-text token was accepted."""
+        return bool(self._matcher.is_terminated())
+
+    def accept(self, token: int) -> bool:
+        """Take one token of the answer; False, and nothing changes, when the grammar does not allow it."""
+        return not self.ended and bool(self._matcher.accept_token(token))
+
+    def allowed(self, drafts: Sequence[int]) -> int:
+        """How many of `drafts` the grammar allows one after the other. Changes nothing."""
+        taken = 0
+        for token in drafts:
+            if not self.accept(token):
+                break
+            taken += 1
+        self._matcher.rollback(taken)
+        return taken
+
+    def fill(self, words: torch.Tensor, row: int, drafts: Sequence[int]) -> None:
+        """Write what may come next to row `row`, and after each of `drafts`, which must be allowed, to those after."""
+        for i in range(len(drafts) + 1):
+            self._matcher.fill_next_token_bitmask(words, row + i)
+            if i < len(drafts):
+                self._matcher.accept_token(drafts[i])
+        self._matcher.rollback(len(drafts))
+
+
+class TokenMask:
+    """What grammars allow in a step: bit t % 32 of word t // 32 of a row says whether token t may come."""
+
+    def __init__(self, rows: int, vocab_size: int) -> None:
+        self.words = torch.full((rows, -(-vocab_size // 32)), -1, dtype=torch.int32)
+        self.rows: list[int] = []
+
+    def apply(self, logits: torch.Tensor) -> None:
+        """Put what is not allowed in `rows` of `logits` to minus infinity."""
+        words = self.words[: len(logits)].to(logits.device, non_blocking=True)
+        xgrammar.apply_token_bitmask_inplace(logits, words, indices=self.rows)

@@ -1,0 +1,210 @@
+"""Drawing tokens from a step's logits, for the whole batch at once, on the device that the logits are on.
+
+Order of operations: penalties and bias, grammar mask, temperature, top-k, top-p over what top-k left, min-p. Log
+probabilities and confidence are those of the model's own distribution, before any of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.core.counter_rng import uniform
+
+from .runner_api import LogitsSummary, ModelRunner
+from .sampling_table import Adjustments, SamplingTable, Tickets
+
+if TYPE_CHECKING:
+    from .grammar import TokenMask
+
+# How many of the best tokens to look at first; rows whose draw falls beyond are looked at again.
+FIRST_CANDIDATES = 64
+MORE_CANDIDATES = 1024
+# Rows of logits that are worked on together: few enough to stay in a core's cache.
+CHUNK_ROWS = 4
+
+TopLogprobs = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """How the rows of a draw are cut down; every tensor has R entries on the logits' device."""
+
+    temperature: torch.Tensor
+    top_k: torch.Tensor
+    top_p: torch.Tensor
+    min_p: torch.Tensor
+
+    def pick(self, rows: torch.Tensor) -> Filters:
+        """The filters of some of the rows."""
+        return Filters(self.temperature[rows], self.top_k[rows], self.top_p[rows], self.min_p[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One token for each row, on the host."""
+
+    tokens: NDArray[np.int32]
+    logprob: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    margin: NDArray[np.float32]
+    # The best alternatives of the rows that asked for them.
+    top: dict[int, TopLogprobs]
+
+
+class Sampler:
+    """Draws for a runner's logits as a sampling table says. Used on the engine's thread only."""
+
+    def __init__(self, runner: ModelRunner, table: SamplingTable) -> None:
+        self._runner = runner
+        self._table = table
+
+    def draw(
+        self, logits: torch.Tensor, tickets: Tickets, positions: NDArray[np.int64], mask: TokenMask | None = None
+    ) -> Drawn:
+        """Draw one token for each row of `logits` [R, vocab], which is used up.
+
+        `positions[i]` numbers the token in its answer: with the ticket's seed it fixes the random number.
+        """
+        table = self._table
+        summary = self._runner.summarize(logits)
+        top = self._top(logits, summary, table.logprobs[tickets])
+        special = np.flatnonzero(table.special[tickets])
+        if not len(special):
+            return _to_host(summary.best, summary.best_logprob, summary, top)
+        adjustments = table.adjustments(tickets)
+        raw = None if adjustments is None else _adjust(logits, adjustments)
+        if mask is not None:
+            mask.apply(logits)
+        tokens = summary.best.clone()
+        greedy = special[table.temperature[tickets[special]] == 0]
+        if len(greedy):
+            rows = torch.from_numpy(greedy).to(logits.device)
+            tokens[rows] = _take(logits, rows).argmax(dim=-1)
+        hot = special[table.temperature[tickets[special]] > 0]
+        if len(hot):
+            rows = torch.from_numpy(hot).to(logits.device)
+            tokens[rows] = self._draw_hot(_take(logits, rows), tickets[hot], positions[hot])
+        if raw is not None and adjustments is not None:
+            _restore(logits, adjustments, raw)
+        logprob = logits.gather(1, tokens[:, None])[:, 0] - summary.logsumexp
+        return _to_host(tokens, logprob, summary, top)
+
+    def _draw_hot(self, logits: torch.Tensor, tickets: Tickets, positions: NDArray[np.int64]) -> torch.Tensor:
+        table, device = self._table, logits.device
+        filters = Filters(
+            torch.from_numpy(table.temperature[tickets]).to(device),
+            torch.from_numpy(table.top_k[tickets]).to(device),
+            torch.from_numpy(table.top_p[tickets]).to(device),
+            torch.from_numpy(table.min_p[tickets]).to(device),
+        )
+        chance = torch.from_numpy(uniform(table.seed[tickets], table.stream[tickets], positions)).to(device)
+        return draw_rows(logits, filters, chance)
+
+    def _top(self, logits: torch.Tensor, summary: LogitsSummary, wanted: NDArray[np.int32]) -> dict[int, TopLogprobs]:
+        rows = np.flatnonzero(wanted > 0)
+        if not len(rows):
+            return {}
+        on_device = torch.from_numpy(rows).to(logits.device)
+        best = logits[on_device].topk(int(wanted.max()), dim=-1)
+        logprobs = (best.values - summary.logsumexp[on_device, None]).tolist()
+        return {
+            int(row): tuple(zip(ids[: wanted[row]], values[: wanted[row]], strict=True))
+            for row, ids, values in zip(rows, best.indices.tolist(), logprobs, strict=True)
+        }
+
+
+def draw_rows(logits: torch.Tensor, filters: Filters, chance: torch.Tensor) -> torch.Tensor:
+    """Inverse-transform sampling, best token first: int64 [R] for float32 logits [R, vocab], `chance` [R] in [0, 1).
+
+    Only as many of the best tokens are sorted as the draws turn out to need.
+    """
+    logsumexp = _tempered_logsumexp(logits, filters.temperature)
+    vocab = logits.shape[1]
+    tokens = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
+    rows = torch.arange(len(logits), device=logits.device)
+    for candidates in (FIRST_CANDIDATES, MORE_CANDIDATES, vocab):
+        drawn, certain = _draw_among(
+            _take(logits, rows), filters.pick(rows), logsumexp[rows], chance[rows], min(candidates, vocab)
+        )
+        tokens[rows[certain]] = drawn[certain]
+        rows = rows[~certain]
+        if not len(rows):
+            break
+    return tokens
+
+
+def _draw_among(
+    logits: torch.Tensor, filters: Filters, logsumexp: torch.Tensor, chance: torch.Tensor, candidates: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw among the best `candidates`; also says of each row whether that was enough to be certain."""
+    best = logits.topk(candidates, dim=-1)
+    probs = (best.values.double() / filters.temperature[:, None] - logsumexp[:, None]).exp()
+    rank = torch.arange(candidates, device=logits.device)
+    mass = probs.cumsum(dim=-1)
+    # Mass that top-k leaves. Where k reaches beyond the candidates it is not known; the row is then not certain.
+    k = filters.top_k.long()
+    left = torch.where(k > 0, mass.gather(1, (k - 1).clamp(0, candidates - 1)[:, None])[:, 0], 1.0)
+    keep = (mass - probs < filters.top_p[:, None] * left[:, None]) & (probs >= filters.min_p[:, None] * probs[:, :1])
+    keep &= (k[:, None] == 0) | (rank < k[:, None])
+    # The best token always stays, whatever rounding does.
+    keep[:, 0] = True
+    plain = (k == 0) & (filters.top_p >= 1) & (filters.min_p <= 0)
+    if candidates == logits.shape[1]:
+        certain = torch.ones_like(plain)
+    else:
+        certain = torch.where(plain, chance < mass[:, -1], ~keep[:, -1] & (k <= candidates))
+    kept = torch.where(keep, probs, 0.0).cumsum(dim=-1)
+    total = torch.where(plain & (kept[:, -1] < 1) & (candidates < logits.shape[1]), 1.0, kept[:, -1])
+    place = (kept <= (chance * total)[:, None]).sum(dim=-1)
+    last = keep.sum(dim=-1) - 1
+    return best.indices.gather(1, torch.minimum(place, last)[:, None])[:, 0], certain
+
+
+def _tempered_logsumexp(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+    """Log of the sum of exp(logits / temperature) over each row, in float64 [R]."""
+    peak = logits.amax(dim=-1, keepdim=True)
+    scale = 1.0 / temperature[:, None]
+    sums = [
+        ((logits[i : i + CHUNK_ROWS] - peak[i : i + CHUNK_ROWS]) * scale[i : i + CHUNK_ROWS]).exp_().sum(dim=-1)
+        for i in range(0, len(logits), len(logits) if logits.is_cuda else CHUNK_ROWS)
+    ]
+    return torch.cat(sums).double().log() + (peak * scale)[:, 0].double()
+
+
+def _take(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Rows, without a copy where they are all of them."""
+    return logits if len(rows) == len(logits) else logits[rows]
+
+
+def _adjust(logits: torch.Tensor, changes: Adjustments) -> torch.Tensor:
+    """Apply penalties and biases; the values before, for `_restore`."""
+    device = logits.device
+    place = torch.from_numpy(changes.row).to(device), torch.from_numpy(changes.token).to(device)
+    raw = logits[place]
+    repetition = torch.from_numpy(changes.repetition).to(device)
+    logits[place] = torch.where(raw > 0, raw / repetition, raw * repetition) + torch.from_numpy(changes.shift).to(
+        device
+    )
+    return raw
+
+
+def _restore(logits: torch.Tensor, changes: Adjustments, raw: torch.Tensor) -> None:
+    device = logits.device
+    logits[torch.from_numpy(changes.row).to(device), torch.from_numpy(changes.token).to(device)] = raw
+
+
+def _to_host(tokens: torch.Tensor, logprob: torch.Tensor, summary: LogitsSummary, top: dict[int, TopLogprobs]) -> Drawn:
+    """One transfer, and with it one wait for the device. Token ids are exact in float64."""
+    if not tokens.is_cuda:
+        return Drawn(
+            tokens.numpy().astype(np.int32), logprob.numpy(), summary.entropy.numpy(), summary.margin.numpy(), top
+        )
+    columns = torch.stack((tokens.double(), logprob.double(), summary.entropy.double(), summary.margin.double()))
+    host = columns.cpu().numpy()
+    logprobs, entropy, margin = host[1:].astype(np.float32)
+    return Drawn(host[0].astype(np.int32), logprobs, entropy, margin, top)

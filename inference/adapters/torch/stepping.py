@@ -1,0 +1,225 @@
+"""One step of the engine: plan, draft, run, draw, book, and say who gained what."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.core.confidence import ConfidenceTable
+from inference.core.meter import RateMeter
+from inference.core.port import EngineError, Finish, TokenLogprob
+from inference.core.scheduling.plan import Plan
+from inference.core.scheduling.scheduler import Scheduler
+from inference.core.scheduling.sequence import Sequence
+
+from .batching import DrawnRows, step_batch
+from .drafting import Drafting
+from .generation import Generation
+from .grammars_in_use import GrammarsInUse
+from .mailbox import Delivery, Gain
+from .runner_api import ModelRunner
+from .sampling import Drawn, Sampler
+from .sampling_table import SamplingTable
+
+
+class Stepper:
+    """Everything that the engine's thread owns. Not for use from any other, but for the plain numbers in `load`."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        scheduler: Scheduler,
+        sampling: SamplingTable,
+        tickets: int,
+        drafting: Drafting | None = None,
+    ) -> None:
+        self.scheduler = scheduler
+        self.meter = RateMeter()
+        self._runner = runner
+        self._sampling = sampling
+        self._sampler = Sampler(runner, sampling)
+        self._confidence = ConfidenceTable(tickets)
+        self._grammars = GrammarsInUse(runner.spec.vocab_size)
+        self._drafting = drafting
+        self._free_tickets = list(range(tickets - 1, -1, -1))
+        self._generations: dict[Generation, None] = {}
+        self._is_eos = np.zeros(runner.spec.vocab_size, np.bool_)
+        self._is_eos[list(runner.spec.eos_ids)] = True
+        self._out: list[Delivery] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether `step` has something to do."""
+        return self.scheduler.busy
+
+    def add(self, generation: Generation) -> list[Delivery]:
+        """Take a new generation in. Raises UnsupportedConstraint when what was emitted breaks its grammar."""
+        self._out = []
+        self._generations[generation] = None
+        sequences = generation.split(self.scheduler.pool, self.scheduler.context_length)
+        try:
+            for seq in sequences:
+                self._register(generation, seq)
+        except EngineError:
+            self._drop(generation)
+            raise
+        pending = [seq for seq in sequences if len(seq.tokens) < seq.limit]
+        for seq in sequences:
+            if len(seq.tokens) >= seq.limit:
+                self._ended(seq, Finish.LENGTH)
+        if pending:
+            pending[0].siblings = pending[1:]
+            self.scheduler.add(pending[0])
+        return self._out
+
+    def cancel(self, generation: Generation) -> None:
+        """Forget a generation, wherever it is, and free what it holds. Callable twice."""
+        if generation in self._generations:
+            self._drop(generation)
+
+    def fail(self, error: EngineError) -> list[Delivery]:
+        """End all that is running or waiting with `error`; what KV memory holds is not trusted any more."""
+        failed = list(self._generations)
+        for generation in failed:
+            self._drop(generation)
+        self.scheduler.pool.forget()
+        return [Delivery(generation.mailbox, end=error) for generation in failed]
+
+    def step(self) -> list[Delivery]:
+        """Run one step. What it gave, in order; empty when nothing was there to run."""
+        self._out = []
+        began = time.monotonic()
+        scheduler, table = self.scheduler, self.scheduler.table
+        if self._drafting is not None:
+            self._drafting.reserve(scheduler)
+        plan = scheduler.plan()
+        if plan is None:
+            return self._out
+        self._note_started(plan, began)
+        if plan.copies:
+            self._runner.copy_blocks(plan.copies)
+        if self._drafting is not None:
+            if plan.copies:
+                self._drafting.drafter.copy_blocks(plan.copies)
+            self._drafting.fill(plan, table, self._grammars)
+        batch, rows = step_batch(table, plan)
+        logits = self._runner.forward(batch)
+        if not len(rows.slots):
+            scheduler.commit(plan)
+            return self._out
+        tickets = table.ticket[rows.slots]
+        positions = (table.length[rows.slots] - table.prompt_length[rows.slots] + rows.offsets).astype(np.int64)
+        mask = self._grammars.mask(table, rows, tickets)
+        drawn = self._sampler.draw(logits, tickets, positions, mask)
+        self._book(plan, rows, drawn, time.monotonic(), began)
+        return self._out
+
+    def _register(self, generation: Generation, seq: Sequence) -> None:
+        ticket = seq.ticket = self._free_tickets.pop()
+        emitted = generation.emitted(seq.index)
+        request = generation.request
+        self._confidence.reset(ticket)
+        self._sampling.enter(
+            ticket,
+            request.sampling,
+            seed=generation.seed,
+            stream=seq.index,
+            prompt=request.prompt,
+            emitted=emitted,
+        )
+        if self._drafting is not None:
+            self._drafting.widths.reset(ticket)
+        if generation.grammar is not None:
+            self._grammars.enter(ticket, generation.grammar, emitted)
+
+    def _drop(self, generation: Generation) -> None:
+        del self._generations[generation]
+        for seq in generation.sequences:
+            if seq.ticket >= 0:
+                self.scheduler.cancel(seq)
+                self._release(seq)
+
+    def _release(self, seq: Sequence) -> None:
+        self._sampling.leave(seq.ticket)
+        self._grammars.leave(seq.ticket)
+        self._free_tickets.append(seq.ticket)
+        seq.ticket = -1
+
+    def _note_started(self, plan: Plan, now: float) -> None:
+        for seq in plan.started:
+            if self._drafting is not None:
+                self._drafting.drafter.enter(seq.slot)
+            if not seq.owner.started_at:
+                seq.owner.started_at = now
+
+    def _book(self, plan: Plan, rows: DrawnRows, drawn: Drawn, now: float, began: float) -> None:
+        """Book a step's tokens, those behind drafts in turns: first every sequence's first token, then the second."""
+        scheduler = self.scheduler
+        counts = np.ones(len(rows.slots), np.bool_)
+        decoding_alone = int(plan.draws.sum()) == len(scheduler.rows)
+        drafted = rows.offsets.any()
+        running = len(plan.rows)
+        if self._drafting is not None and drafted:
+            accepted = self._drafting.verify(plan, scheduler.table, rows, drawn.tokens, counts)
+            scheduler.commit(plan, accepted)
+        else:
+            scheduler.commit(plan)
+        total = 0
+        for turn in range(int(rows.offsets.max()) + 1):
+            chosen = np.flatnonzero(counts & (rows.offsets == turn)) if drafted else np.arange(len(counts))
+            ended = self._book_turn(rows.slots[chosen], chosen, drawn, now)
+            total += len(chosen)
+            if drafted:
+                counts &= ~np.isin(rows.slots, ended)
+        self.meter.add(total, now)
+        if self._drafting is not None and decoding_alone:
+            self._drafting.learn(running, bool(drafted), total, now - began)
+
+    def _book_turn(
+        self, slots: NDArray[np.intp], chosen: NDArray[np.intp], drawn: Drawn, now: float
+    ) -> NDArray[np.intp]:
+        """One token for each of `slots`; the slots whose sequences ended."""
+        table = self.scheduler.table
+        tokens, tickets = drawn.tokens[chosen], table.ticket[slots]
+        self._confidence.add(tickets, drawn.logprob[chosen], drawn.entropy[chosen], drawn.margin[chosen])
+        self._grammars.accept(tickets, tokens)
+        stop = self._is_eos[tokens] & ~table.ignore_eos[slots]
+        go = ~stop
+        self.scheduler.append(slots[go], tokens[go])
+        self._sampling.count(tickets[go], tokens[go])
+        full = (table.length[slots] >= table.limit[slots]) & go
+        with_logprobs = self._sampling.logprobs[tickets] >= 0
+        out = self._out
+        for i, (slot, token, stopped) in enumerate(zip(slots.tolist(), tokens.tolist(), stop.tolist(), strict=True)):
+            seq = table.sequence[slot]
+            assert seq is not None  # a slot that was drawn for is occupied
+            generation = seq.owner
+            if not generation.first_token_at:
+                generation.first_token_at = now
+            if stopped:
+                continue
+            generation.drawn += 1
+            row = int(chosen[i])
+            logprob = (
+                TokenLogprob(token, float(drawn.logprob[row]), drawn.top.get(row, ())) if with_logprobs[i] else None
+            )
+            out.append(Delivery(generation.mailbox, seq.index, Gain(token, logprob)))
+        ended = np.flatnonzero(stop | full)
+        for i in ended.tolist():
+            seq = table.sequence[slots[i]]
+            if seq is not None:
+                self.scheduler.finish(seq)
+                self._ended(seq, Finish.STOP if stop[i] else Finish.LENGTH)
+        return slots[ended]
+
+    def _ended(self, seq: Sequence, finish: Finish) -> None:
+        generation: Generation = seq.owner
+        gain = Gain(finish=finish, confidence=self._confidence.of(seq.ticket))
+        self._release(seq)
+        generation.unfinished -= 1
+        self._out.append(Delivery(generation.mailbox, seq.index, gain))
+        if not generation.unfinished:
+            del self._generations[generation]
+            self._out.append(Delivery(generation.mailbox, end=generation.summary(time.monotonic())))
