@@ -27,7 +27,7 @@ _LONGEST_BACKOFF_S: Final = 2.0
 # One question to the local agent; it answers in milliseconds or not at all.
 _CONSUL_TIMEOUT_S: Final = 1.0
 # How often a registered process makes sure that the agent still knows it: an agent that restarts may have forgotten.
-_CONSUL_CHECK_S: Final = 5.0
+_CONSUL_CHECK_S: Final = 3.0
 
 
 class SnapshotWatcher:

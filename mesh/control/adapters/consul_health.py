@@ -21,6 +21,8 @@ _FIRST_TIMEOUT_S: Final = 2.0
 _RETRY_S: Final = 0.5
 # An agent that restarts may have forgotten everything; those who run register again within this time.
 _GRACE_S: Final = 15.0
+# Asked again so often meanwhile, so that what is said after it counts soon.
+_GRACE_WAIT_S: Final = 1
 
 
 class ConsulHealth:
@@ -50,9 +52,10 @@ class ConsulHealth:
 
     async def _ask(self, client: Any, service: str, index: str | None) -> str | None:
         """Wait for the next answer; returns the index to go on from."""
+        wait_s = _GRACE_WAIT_S if self._in_grace() else _WAIT_S
         try:
             async with asyncio.timeout(_TIMEOUT_S if index else _FIRST_TIMEOUT_S):
-                new, entries = await client.health.service(service, index=index, wait=f"{_WAIT_S}s")
+                new, entries = await client.health.service(service, index=index, wait=f"{wait_s}s")
         except Exception as error:
             # The client library passes its transport's errors through; whatever it is, it is tried again.
             self._grace_until = self._clock.monotonic() + _GRACE_S
@@ -65,6 +68,9 @@ class ConsulHealth:
 
     def _take(self, service: str, entries: list[dict[str, Any]]) -> None:
         replicas = read_entries(entries)
-        if self._clock.monotonic() < self._grace_until:
+        if self._in_grace():
             replicas = restarted(self._view.registered(service), replicas)
         self._view.take_registered(service, replicas)
+
+    def _in_grace(self) -> bool:
+        return self._clock.monotonic() < self._grace_until

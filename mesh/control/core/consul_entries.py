@@ -18,8 +18,9 @@ def read_entries(entries: Iterable[Mapping[str, Any]]) -> tuple[Replica, ...]:
 
 
 def restarted(before: Iterable[Replica], now: Iterable[Replica]) -> tuple[Replica, ...]:
-    """What to believe shortly after an agent came back: those it has forgotten are still there."""
-    replicas = {r.id: r for r in before} | {r.id: r for r in now}
+    """What to believe shortly after an agent came back: those it has forgotten or not checked yet are as they were."""
+    replicas = {r.id: r for r in now} | {r.id: r for r in before}
+    replicas |= {r.id: r for r in now if r.verdict.health is not Health.UNKNOWN}
     return tuple(replicas[i] for i in sorted(replicas))
 
 

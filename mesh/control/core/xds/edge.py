@@ -44,7 +44,12 @@ def _group(name: str, gateways: tuple[Replica, ...], port: str, max_requests: in
         health_checks=[_health_check(grpc=port == "grpc")],
         # A gateway that drains leaves at once; its requests under way go on to their end.
         ignore_health_on_host_removal=True,
-        common_lb_config=cluster_pb2.Cluster.CommonLbConfig(healthy_panic_threshold=percent_pb2.Percent(value=0)),
+        common_lb_config=cluster_pb2.Cluster.CommonLbConfig(
+            # With nobody healthy, answer 503 instead of trying the unhealthy.
+            healthy_panic_threshold=percent_pb2.Percent(value=0),
+            # A new gateway's first good health check counts at once; by default it is held back for a second.
+            update_merge_window=seconds(0),
+        ),
         typed_extension_protocol_options={_HTTP_OPTIONS: pack(_protocol(grpc=port == "grpc"))},
     )
     yield cluster
