@@ -70,6 +70,26 @@ test-integration: setup ## Run the integration tests: real gRPC on free ports
 test-e2e: setup ## Run the end-to-end tests: whole processes, a real Envoy, a real model
 	@$(PYTHON) -m pytest tests/e2e $(ARGS)
 
+##@ Measure
+.PHONY: bench bench-gateway bench-gateway-peers bench-router bench-engine
+bench: setup ## First figures: what the mesh costs on the way to a model (a minute)
+	@$(PYTHON) -m bench.gateway --seconds 5 --rounds 1 --no-peers
+
+bench-gateway: setup ## Time, throughput and memory of the mesh, beside the peers that are installed
+	@$(PYTHON) -m bench.gateway $(ARGS)
+
+bench-gateway-peers: setup ## Install the peers to measure against, apart from everything else (.tools/peers)
+	@mkdir -p .tools/peers
+	@npm install --prefix .tools/peers --no-audit --no-fund --silent --ignore-scripts @portkey-ai/gateway@1.15.2
+	@test -x .tools/peers/litellm/bin/pip || $(PYTHON) -m venv .tools/peers/litellm
+	@.tools/peers/litellm/bin/pip install --quiet --disable-pip-version-check 'litellm[proxy]==1.99.4'
+
+bench-router: setup ## How long a routing decision takes, and how fast streams pass
+	@$(PYTHON) -m bench.router $(ARGS)
+
+bench-engine: setup ## Tokens a second of the engines on this machine's CPU
+	@$(PYTHON) -m bench.engine $(ARGS)
+
 ##@ Clean
 .PHONY: clean
 clean: ## Stop the mesh; remove the virtual environment, tools and state
