@@ -91,10 +91,10 @@ def _refused(response: httpx.Response) -> Failure:
         message = response.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
         message = response.text.strip()[:200] or "no reason given"
-    steps = {
+    steps: dict[int, str] = {
         httpx.codes.UNAUTHORIZED: "give a key with --key or HEADRACE_API_KEY; make one: headrace keys new",
         httpx.codes.NOT_FOUND: "name one of the models: headrace chat --help",
         httpx.codes.TOO_MANY_REQUESTS: "wait a moment and ask again",
     }
-    next_step = steps.get(httpx.codes(response.status_code), "see headrace status and headrace logs gateway")
+    next_step = steps.get(response.status_code, "see headrace status and headrace logs gateway")
     return Failure(f"HTTP {response.status_code}: {message}", next_step)
