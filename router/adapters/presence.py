@@ -73,7 +73,7 @@ class Presence:
             try:
                 describe = inference_pb2.DescribeRequest()
                 described = await stub.Describe(describe, timeout=_DESCRIBE_S, wait_for_ready=True)
-                replica.cards = {card.name: _card(card) for card in described.models}
+                self._fleet.described(replica, {card.name: _card(card) for card in described.models})
                 # No deadline: the stream lives as long as the replica does.
                 async for report in stub.WatchLoad(inference_pb2.WatchLoadRequest()):
                     failures = 0

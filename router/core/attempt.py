@@ -55,7 +55,7 @@ class Attempt:
         self._clock = clock
         self._started = clock.monotonic()
         self._tokens = 0
-        candidate.replica.inflight += 1
+        candidate.replica.moved(1)
 
     async def read(self) -> router_pb2.GenerateResponse:
         """The next message. A stream that ends without its summary raises StreamCut, or Unavailable before any."""
@@ -113,7 +113,7 @@ class Attempt:
             return False
         self.ended_s = self._clock.monotonic() - self._started
         self.outcome, self.reason = outcome, reason
-        self.candidate.replica.inflight -= 1
+        self.candidate.replica.moved(-1)
         return True
 
     def _charge(self, prompt_tokens: int) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mesh.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
 from mesh.resilience import Position
 from router.core.catalog import Ramp, Route
 from router.core.demand import Demand
-from router.core.filters import FILTERS, Moment
+from router.core.filters import FILTERS, KINDS, Filter, Moment, kind_of
 from router.core.fleet import Candidate, Fleet
 from router.core.steps import Steps
 from router.core.strategies import Weighted
@@ -38,8 +38,23 @@ class Wish:
     group: int = 0
     # Millionths of a dollar left; None: no cap.
     budget: float | None = None
+    # Whether those who failed may be asked again once everybody was; not where a doubtful answer can be had instead.
+    again: bool = True
+    # Ask for log probabilities although the caller did not; whoever asks strips them.
+    logprobs: bool = False
     # Only candidates that pass, for example those that can resume an answer.
     only: Callable[[Candidate], bool] | None = None
+
+
+class _Passed(NamedTuple):
+    """Who passed a row of filters, and which of them took anybody out: name, before, after."""
+
+    kept: Sequence[Candidate]
+    dropped: list[tuple[str, Sequence[Candidate], Sequence[Candidate]]]
+
+
+# Kinds of requests that are remembered; tenants are part of a kind.
+_MOST_KINDS: Final = 4096
 
 
 class Chooser:
@@ -50,6 +65,8 @@ class Chooser:
         self.ramp = ramp
         self._chance = chance
         self._groups: dict[tuple[str, int], list[Candidate]] = {}
+        # Who passes for each kind of request, with what to note of it.
+        self._kinds: dict[tuple[object, ...], _Passed] = {}
         self._version = -1
 
     def choose(self, wish: Wish, now: float, steps: Steps) -> Choice | MeshError:
@@ -60,12 +77,7 @@ class Chooser:
         due: list[Candidate] = []
         due_group = wish.group
         for group in range(wish.group, len(wish.route.groups)):
-            members: Sequence[Candidate] = self._members(wish.route, group)
-            if wish.only is not None:
-                members = [c for c in members if wish.only(c)]
-            if wish.tried:
-                members = [c for c in members if c.key not in wish.tried]
-            kept = self._filter(wish.demand, members, moment, steps, blocked)
+            kept = self._filter(wish, group, moment, steps, blocked)
             steady = [c for c in kept if c.guard.breaker.position is Position.CLOSED]
             if len(steady) != len(kept) and not due:
                 due_group, due = group, [c for c in kept if c.guard.breaker.position is not Position.CLOSED]
@@ -82,6 +94,7 @@ class Chooser:
     def _members(self, route: Route, group: int) -> list[Candidate]:
         if self._version != self._fleet.version:
             self._groups.clear()
+            self._kinds.clear()
             self._version = self._fleet.version
         key = (route.model.name, group)
         members = self._groups.get(key)
@@ -90,26 +103,33 @@ class Chooser:
             self._groups[key] = members
         return members
 
+    def _of_kind(self, wish: Wish, group: int, moment: Moment) -> _Passed:
+        """The group's members that pass the filters which only look at the request's kind."""
+        members = self._members(wish.route, group)
+        key = (wish.route.model.name, group, kind_of(wish.demand))
+        passed = self._kinds.get(key)
+        if passed is None:
+            if len(self._kinds) >= _MOST_KINDS:
+                self._kinds.clear()
+            passed = self._kinds[key] = _pass(KINDS, wish.demand, members, moment)
+        return passed
+
     def _filter(
-        self,
-        demand: Demand,
-        members: Sequence[Candidate],
-        moment: Moment,
-        steps: Steps,
-        blocked: list[tuple[str, Sequence[Candidate]]],
+        self, wish: Wish, group: int, moment: Moment, steps: Steps, blocked: list[tuple[str, Sequence[Candidate]]]
     ) -> Sequence[Candidate]:
-        if not members:
-            blocked.append(("", ()))
-            return ()
-        for name, passes in FILTERS:
-            kept = passes(demand, members, moment)
-            if len(kept) != len(members):
-                steps.dropped(name, members, kept)
-            if not kept:
-                blocked.append((name, members))
-                return ()
-            members = kept
-        return members
+        first = self._of_kind(wish, group, moment)
+        members = first.kept
+        if wish.only is not None:
+            members = [c for c in members if wish.only(c)]
+        if wish.tried:
+            members = [c for c in members if c.key not in wish.tried]
+        second = _pass(FILTERS, wish.demand, members, moment)
+        for name, before, after in (*first.dropped, *second.dropped):
+            steps.dropped(name, before, after)
+        if not second.kept:
+            last = second if second.dropped else first
+            blocked.append(last.dropped[-1][:2] if last.dropped and not last.kept else ("", ()))
+        return second.kept
 
     def _pick(self, wish: Wish, pool: Sequence[Candidate], moment: Moment, steps: Steps) -> Candidate:
         if len(pool) == 1:
@@ -123,6 +143,20 @@ class Chooser:
         winner = winners[0] if len(winners) == 1 else self._chance.choice(winners)
         steps.scored(pool, totals, winner)
         return pool[winner]
+
+
+def _pass(
+    filters: Sequence[tuple[str, Filter]], demand: Demand, members: Sequence[Candidate], moment: Moment
+) -> _Passed:
+    dropped = []
+    for name, passes in filters:
+        if not members:
+            break
+        kept = passes(demand, members, moment)
+        if len(kept) != len(members):
+            dropped.append((name, members, kept))
+        members = kept
+    return _Passed(members, dropped)
 
 
 # From what time heals to what nothing heals; the first that occurred anywhere is what the caller is told.

@@ -82,15 +82,17 @@ def backpressure(demand: Demand, candidates: Sequence[Candidate], moment: Moment
 def ramp(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:
     """Gets only part of its share while it is new or has just recovered, unless nobody else is there."""
     now, policy, chance = moment.now, moment.ramp, moment.chance
+    since = now - policy.seconds
+    if all([c.replica.joined_at <= since and c.guard.breaker.recovered_at <= since for c in candidates]):
+        return candidates
     kept = [c for c in candidates if (share := c.share(now, policy)) >= 1.0 or chance.random() < share]
     return kept or candidates
 
 
-# In this order: what the request or the file decides first, so that an error says what is really missing.
+# In this order: what the request or the file decides first, so that an error says what is really missing. The first
+# depend on nothing but the request's kind, and are remembered for it; see router.core.choosing.
+KINDS: tuple[tuple[str, Filter], ...] = (("capability", capability), ("tenant", tenant), ("policy", policy))
 FILTERS: tuple[tuple[str, Filter], ...] = (
-    ("capability", capability),
-    ("tenant", tenant),
-    ("policy", policy),
     ("context", context),
     ("cost", cost),
     ("health", health),
@@ -98,3 +100,9 @@ FILTERS: tuple[tuple[str, Filter], ...] = (
     ("backpressure", backpressure),
     ("ramp", ramp),
 )
+
+
+def kind_of(demand: Demand) -> tuple[object, ...]:
+    """What the filters of KINDS look at: requests of one kind pass them alike."""
+    labels = demand.labels
+    return demand.needs, demand.tenant, labels.get("tier", ""), labels.get("require-region", "")

@@ -30,7 +30,7 @@ class Replica:
 
     __slots__ = (
         *("address", "capacity", "cards", "draining", "healthy", "id", "inflight", "joined_at", "kv_used"),
-        *("pacer", "queued", "running", "service", "tokens_per_second", "_inflight_then"),
+        *("outstanding", "pacer", "queued", "running", "service", "tokens_per_second", "_inflight_then"),
     )
 
     def __init__(self, replica_id: str, service: str, address: str, joined_at: float) -> None:
@@ -46,6 +46,8 @@ class Replica:
         self.tokens_per_second = 0.0
         self.kv_used = 0.0
         self.inflight = 0
+        # Requests that it has now, as far as can be known: a report is up to 250 ms old.
+        self.outstanding = 0
         self.cards: dict[str, Card] = {}
         self.pacer = Pacer()
         self._inflight_then = 0
@@ -58,17 +60,24 @@ class Replica:
         self.capacity = capacity or _UNKNOWN_CAPACITY
         self.tokens_per_second, self.kv_used, self.draining = tokens_per_second, kv_used, draining
         self._inflight_then = self.inflight
+        self.moved(0)
 
-    @property
-    def outstanding(self) -> int:
-        """Requests that it has now, as far as can be known: a report is up to 250 ms old."""
-        return max(self.inflight, self.queued + self.running + self.inflight - self._inflight_then)
+    def moved(self, by: int) -> None:
+        """An attempt of this router's has begun (1) or ended (-1) there."""
+        self.inflight += by
+        self.outstanding = max(self.inflight, self.queued + self.running + self.inflight - self._inflight_then)
 
 
 class Candidate:
-    """A deployment on one replica: what a request can be sent to."""
+    """A deployment on one replica: what a request can be sent to.
 
-    __slots__ = ("deployment", "guard", "hash", "key", "replica", "ttft")
+    What choosing looks at lies in plain attributes: a decision reads those of every candidate.
+    """
+
+    __slots__ = (
+        *("can_resume", "context", "deployment", "deployment_hash", "guard", "hash", "key", "price", "replica"),
+        *("revision", "ttft"),
+    )
 
     def __init__(self, deployment: Deployment, replica: Replica, guard: Guard) -> None:
         self.deployment = deployment
@@ -76,25 +85,22 @@ class Candidate:
         self.guard = guard
         self.key = key_of(deployment, replica.id)
         self.hash = hash_of(replica.id)
+        self.deployment_hash = hash_of(deployment.name)
+        self.price = deployment.price.input + deployment.price.output
         self.ttft = Latency()
+        self.describe()
 
-    @property
-    def revision(self) -> str:
-        """Of the weights: as the routing file says, else as the replica does; empty while unknown."""
+    def describe(self) -> None:
+        """Take over what the replica says of the model; the routing file's word goes before it."""
         card = self.replica.cards.get(self.deployment.model)
-        return self.deployment.revision or (card.revision if card else "")
-
-    @property
-    def can_resume(self) -> bool:
-        """Whether it goes on from tokens that others emitted, by the routing file or by its own word."""
-        card = self.replica.cards.get(self.deployment.model)
-        return "resume" in self.deployment.capabilities or (card is not None and "resume" in card.capabilities)
-
-    @property
-    def context(self) -> int:
-        """In tokens; 0 while unknown."""
-        card = self.replica.cards.get(self.deployment.model)
-        return self.deployment.context or (card.context if card else 0)
+        # Of the weights; empty while unknown.
+        self.revision = self.deployment.revision or (card.revision if card else "")
+        # In tokens; 0 while unknown.
+        self.context = self.deployment.context or (card.context if card else 0)
+        # Whether it goes on from tokens that others emitted.
+        self.can_resume = "resume" in self.deployment.capabilities or (
+            card is not None and "resume" in card.capabilities
+        )
 
     def share(self, now: float, ramp: Ramp) -> float:
         """How much of its full share it gets: less than 1 for a while after it joined or recovered."""
@@ -142,6 +148,13 @@ class Fleet:
         if came or gone:
             self._rebuild()
         return came, gone
+
+    def described(self, replica: Replica, cards: dict[str, Card]) -> None:
+        """Take over what a replica says of its models."""
+        replica.cards = cards
+        for candidate in self._candidates.values():
+            if candidate.replica is replica:
+                candidate.describe()
 
     def _rebuild(self) -> None:
         kept: dict[str, Candidate] = {}

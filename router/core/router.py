@@ -61,6 +61,9 @@ class Router:
         cascade = self.routing.calibrations.get(route.model.name)
         question = question_of(request.generation) if cascade or route.model.keywords else ""
         wish = Wish(demand, route, scorers_of(route.model, question, demand.labels))
+        if route.model.cascade and route.model.cascade.window_tokens:
+            # A window is judged before the node's own figures come at the end.
+            wish.logprobs = not request.generation.sampling.logprobs
         timers = self.routing.catalog.timers
         tries = Tries(self._dispatch, request, wish, timers=timers, deadline=deadline, steps=steps)
         judge = self._judge(route, cascade, question, demand) if cascade else None

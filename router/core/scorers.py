@@ -33,7 +33,7 @@ def latency(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> 
 
 def price(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
     """1 for the cheapest, and for all when everything is free."""
-    costs = [c.deployment.price.input + c.deployment.price.output for c in candidates]
+    costs = [c.price for c in candidates]
     best = min(costs)
     # The offset keeps the order among paid ones where something is free.
     offset = 0.0 if best > 0.0 else max(costs) / 100.0
@@ -74,14 +74,15 @@ def split(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> li
     a user the request itself is hashed, which makes it a plain weighted draw.
     """
     who = hash_of(f"{demand.tenant}\0{demand.user or demand.request_id}")
-    best, chosen = -1.0, ""
-    for deployment in {c.deployment.name: c.deployment for c in candidates}.values():
-        if deployment.weight > 0:
-            u = (_mix(who, hash_of(deployment.name)) + 0.5) / (_MASK + 1)
-            draw = -deployment.weight / math.log(u)
+    best, chosen = -1.0, 0
+    # Replicas of one deployment draw alike.
+    for c in candidates:
+        if c.deployment.weight > 0:
+            u = (_mix(who, c.deployment_hash) + 0.5) / (_MASK + 1)
+            draw = -c.deployment.weight / math.log(u)
             if draw > best:
-                best, chosen = draw, deployment.name
-    return [1.0 if c.deployment.name == chosen else 0.0 for c in candidates]
+                best, chosen = draw, c.deployment_hash
+    return [1.0 if c.deployment_hash == chosen else 0.0 for c in candidates]
 
 
 def tier(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> list[float]:

@@ -31,12 +31,16 @@ class Session:
         self._escalated = False
         self._spliced = False
         self._fallback = False
+        # The answer's last word, once it is said.
+        self._final: generation_pb2.Disclosure | None = None
         # The caller has not been told of the newest disclosure yet.
         self._untold = True
 
     def disclosure(self) -> generation_pb2.Disclosure:
         """What was done so far."""
-        return disclose(self._tries.attempts, escalated=self._escalated, spliced=self._spliced, fallback=self._fallback)
+        return self._final or disclose(
+            self._tries.attempts, escalated=self._escalated, spliced=self._spliced, fallback=self._fallback
+        )
 
     def close(self) -> None:
         """End whatever is under way."""
@@ -89,7 +93,7 @@ class Session:
     async def _begin_higher(self) -> Opened:
         """Begin with the second member; with the first after all when nobody else answers."""
         wish = self._tries.wish
-        wish.group = 1
+        wish.group, wish.again = 1, False
         self._escalated = True
         try:
             return await self._tries.open(FIRST)
@@ -97,6 +101,8 @@ class Session:
             if error.outcome is Outcome.CALLER_FAULT or isinstance(error, DeadlineExceeded):
                 raise
             self._steps.note("cascade.failed", f"began with the first member: {error.reason}")
+        finally:
+            wish.again = True
         wish.group = 0
         self._escalated = False
         return await self._tries.open(FAILOVER)
@@ -137,7 +143,7 @@ class Session:
         if not verdict.escalate:
             return None
         wish = self._tries.wish
-        before, wish.group = wish.group, attempt.group + 1
+        before, wish.group, wish.again = wish.group, attempt.group + 1, False
         try:
             better = await self._tries.open(ESCALATION)
         except MeshError as error:
@@ -145,6 +151,8 @@ class Session:
             self._steps.note("cascade.failed", f"kept the answer in hand: {error.reason}")
             wish.group = before
             return None
+        finally:
+            wish.again = True
         self._leave(attempt, ready)
         self._escalated = self._untold = True
         return better
@@ -169,9 +177,14 @@ class Session:
             self._untold = True
             if self._judge is not None:
                 self._judge.kept(attempt)
+        if self._tries.wish.logprobs:
+            for delta in message.deltas:
+                del delta.logprobs[:]
         if self._untold:
             message.disclosure.CopyFrom(self.disclosure())
             self._untold = False
+            if message.HasField("summary"):
+                self._final = message.disclosure
         self._ledger.add(message)
 
     def _gate(self, attempt: Attempt) -> Gate:

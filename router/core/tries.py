@@ -124,7 +124,7 @@ class Tries:
         if self._cap:
             self.wish.budget = self._cap - sum(attempt.cost for attempt in self.attempts)
         choice = self._dispatch.chooser.choose(self.wish, self._dispatch.clock.monotonic(), self._steps)
-        if isinstance(choice, MeshError) and self.wish.tried:
+        if isinstance(choice, MeshError) and self.wish.tried and self.wish.again:
             # Everybody has been tried once; whoever may be asked again is, after a pause.
             self.wish.tried.clear()
             await self._dispatch.clock.sleep(self._deadline.cap(next(self._pauses, 0.0)))
@@ -238,6 +238,8 @@ class Tries:
         generation.model = candidate.deployment.model
         if resume is not None:
             generation.resume.extend(resume)
+        if self.wish.logprobs and "logprobs" in candidate.deployment.capabilities:
+            generation.sampling.logprobs = True
         if self.wish.budget is not None and not generation.sampling.HasField("max_tokens"):
             most = affordable(candidate.deployment.price, self.wish.demand, self.wish.budget)
             if most is not None:
