@@ -1,0 +1,165 @@
+"""Turns what an engine says of one choice into what the caller gets: text, with stop strings cut off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from headrace.common.v1 import generation_pb2 as pb
+from inference.core.detokenize import Detokenizer
+from inference.core.port import Confidence, EngineDelta, EngineSummary, Finish, TokenLogprob
+from inference.core.requests import TextRequest
+from inference.core.stops import StopMatcher
+
+_FINISH = {Finish.STOP: pb.FINISH_REASON_STOP, Finish.LENGTH: pb.FINISH_REASON_LENGTH}
+TokenBytes = Callable[[int], bytes]
+
+
+class ResumeMismatch(ValueError):
+    """The text that a caller holds is not what its tokens say."""
+
+
+class Choice:
+    """One answer in the making.
+
+    `resume` gives it the tokens and the text that an earlier node emitted; from there on the joined text is what one
+    undisturbed run would have given.
+    """
+
+    def __init__(self, index: int, token_bytes: TokenBytes, stops: tuple[str, ...]) -> None:
+        self.index = index
+        # Tokens drawn here, not those of an earlier node.
+        self.tokens = 0
+        self.finished = False
+        self._token_bytes = token_bytes
+        self._detokenizer = Detokenizer(token_bytes)
+        self._stops = StopMatcher(stops)
+        self._owed = ""
+
+    def resume(self, tokens: tuple[int, ...], text: str) -> pb.ChoiceDelta | None:
+        """Take over. Returns a last delta if those tokens already hold a stop string. Raises ResumeMismatch."""
+        passed = self._stops.feed(self._detokenizer.feed(tokens))
+        if not passed.startswith(text):
+            raise ResumeMismatch(f"choice {self.index}: the text does not come from the tokens")
+        self._owed = passed[len(text) :]
+        return self._finish(pb.FINISH_REASON_STOP, None) if self._stops.stopped else None
+
+    def take(self, delta: EngineDelta) -> pb.ChoiceDelta | None:
+        """What the caller gains; None once this choice is finished."""
+        if self.finished:
+            return None
+        self.tokens += len(delta.tokens)
+        text = self._stops.feed(self._detokenizer.feed(delta.tokens))
+        if self._stops.stopped:
+            gained = self._finish(pb.FINISH_REASON_STOP, delta.confidence, text)
+        elif delta.finish is not None:
+            gained = self._finish(_FINISH[delta.finish], delta.confidence, text)
+        else:
+            gained = pb.ChoiceDelta(index=self.index, text=self._paid() + text)
+        gained.token_ids.extend(delta.tokens)
+        gained.logprobs.extend(self._logprob(entry) for entry in delta.logprobs)
+        return gained
+
+    def _finish(
+        self, reason: pb.FinishReason.ValueType, confidence: Confidence | None, text: str = ""
+    ) -> pb.ChoiceDelta:
+        self.finished = True
+        gained = pb.ChoiceDelta(index=self.index, text=self._paid() + text + self._stops.flush(), finish_reason=reason)
+        if confidence is not None:
+            gained.confidence.CopyFrom(
+                pb.Confidence(
+                    mean_logprob=confidence.mean_logprob,
+                    min_logprob=confidence.min_logprob,
+                    mean_entropy=confidence.mean_entropy,
+                    mean_margin=confidence.mean_margin,
+                    tokens=confidence.tokens,
+                )
+            )
+        return gained
+
+    def _paid(self) -> str:
+        owed, self._owed = self._owed, ""
+        return owed
+
+    def _logprob(self, entry: TokenLogprob) -> pb.TokenLogprob:
+        raw = self._token_bytes(entry.token)
+        gained = pb.TokenLogprob(token_id=entry.token, text=_readable(raw), raw=raw, logprob=entry.logprob)
+        for token, logprob in entry.top:
+            raw = self._token_bytes(token)
+            gained.top.add(token_id=token, text=_readable(raw), raw=raw, logprob=logprob)
+        return gained
+
+
+class Answer:
+    """All choices of one generation. Raises ResumeMismatch from the constructor."""
+
+    def __init__(self, asked: TextRequest, token_bytes: TokenBytes) -> None:
+        request = asked.engine
+        self._prompt_tokens = len(request.prompt)
+        self._choices = [Choice(i, token_bytes, asked.stops) for i in range(request.n)]
+        self._running = set(range(request.n))
+        self._started = time.monotonic()
+        self._first: float | None = None
+        # Deltas of choices that were over before the engine was asked.
+        self.ended_before: list[pb.ChoiceDelta] = []
+        for choice, tokens, text in zip(self._choices, request.emitted, asked.emitted_text, strict=False):
+            if (last := choice.resume(tokens, text)) is not None:
+                self.ended_before.append(last)
+
+    def take(self, delta: EngineDelta) -> pb.ChoiceDelta | None:
+        """What the caller gains; None where the choice is over for the caller already."""
+        if self._first is None:
+            self._first = time.monotonic()
+        if delta.finish is not None:
+            self._running.discard(delta.index)
+        return self._choices[delta.index].take(delta)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether every choice is over while the engine still draws tokens for one."""
+        return bool(self._running) and all(choice.finished for choice in self._choices)
+
+    def own_summary(self) -> EngineSummary:
+        """The summary of an answer that was cut short, which its engine gives none of."""
+        now = time.monotonic()
+        first = self._first or now
+        return EngineSummary(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=sum(choice.tokens for choice in self._choices),
+            prefill_s=first - self._started,
+            decode_s=now - first,
+        )
+
+
+def to_summary(summary: EngineSummary) -> pb.GenerationSummary:
+    """The summary in the contract's terms; the node adds the model's name and revision."""
+    gained = pb.GenerationSummary(
+        usage=pb.Usage(
+            prompt_tokens=summary.prompt_tokens,
+            completion_tokens=summary.completion_tokens,
+            cached_tokens=summary.cached_tokens,
+        ),
+        timings=pb.Timings(drafted_tokens=summary.drafted_tokens, accepted_tokens=summary.accepted_tokens),
+    )
+    gained.timings.queue.FromNanoseconds(int(summary.queue_s * 1e9))
+    gained.timings.prefill.FromNanoseconds(int(summary.prefill_s * 1e9))
+    gained.timings.decode.FromNanoseconds(int(summary.decode_s * 1e9))
+    return gained
+
+
+def _readable(raw: bytes) -> str:
+    return raw.decode("utf-8", errors="replace")
+
+
+def merge(deltas: list[pb.ChoiceDelta]) -> list[pb.ChoiceDelta]:
+    """The same gains in as few deltas as possible: one a choice, in the order in which the choices came."""
+    merged: dict[int, pb.ChoiceDelta] = {}
+    for delta in deltas:
+        if (earlier := merged.get(delta.index)) is None:
+            merged[delta.index] = delta
+            continue
+        text = earlier.text + delta.text
+        # Strings do not merge by appending, repeated fields do.
+        earlier.MergeFrom(delta)
+        earlier.text = text
+    return list(merged.values())

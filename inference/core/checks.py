@@ -1,0 +1,112 @@
+"""What can be told of a generation without the model's tokenizer: ranges, and what the model is not capable of.
+
+What is wrong raises RequestError, which names the field as the contract spells it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.common.v1 import chat_pb2
+from headrace.common.v1.generation_pb2 import Generation, Sampling
+from headrace.inference.v1.inference_pb2 import Capabilities
+
+MAX_STOPS = 16
+MAX_CHOICES = 32
+MAX_TOP_LOGPROBS = 20
+_SAMPLING = "generation.sampling"
+_CHAT = "generation.prompt.chat"
+_ROLES = frozenset(chat_pb2.Role.values()) - {chat_pb2.ROLE_UNSPECIFIED}
+# field, lowest, highest; the lowest itself is refused where the last is True.
+_RANGES = (
+    ("temperature", 0.0, 2.0, False),
+    ("top_p", 0.0, 1.0, True),
+    ("min_p", 0.0, 1.0, False),
+    ("presence_penalty", -2.0, 2.0, False),
+    ("frequency_penalty", -2.0, 2.0, False),
+    ("repetition_penalty", 0.0, 10.0, True),
+)
+
+
+class RequestError(ValueError):
+    """The caller's doing. `capability` is True where the request is right in itself but this model cannot do it."""
+
+    def __init__(self, field: str, message: str, *, reason: str = "INVALID_ARGUMENT", capability: bool = False) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.reason = reason
+        self.capability = capability
+
+
+def check_generation(generation: Generation, can: Capabilities) -> None:
+    """Check ranges, and what needs a capability. Raises RequestError."""
+    _check_sampling(generation.sampling)
+    kind = generation.prompt.WhichOneof("prompt")
+    if kind is None:
+        raise RequestError("generation.prompt", "missing")
+    if kind == "chat":
+        _check_chat(generation.prompt.chat, can)
+    elif kind == "text" and not can.completion:
+        raise RequestError("generation.prompt.text", "this model only chats", capability=True)
+    elif kind == "tokens" and not can.resume:
+        raise RequestError("generation.prompt.tokens", "this model does not show its tokens", capability=True)
+    if generation.resume and not can.resume:
+        raise RequestError("generation.resume", "this model does not show its tokens", capability=True)
+    if generation.sampling.logprobs and not can.logprobs:
+        raise RequestError("generation.sampling.logprobs", "this model gives none", capability=True)
+
+
+def _check_chat(chat: chat_pb2.ChatPrompt, can: Capabilities) -> None:
+    if not can.chat:
+        raise RequestError(_CHAT, "this model has no chat template; send raw text", capability=True)
+    if not chat.messages:
+        raise RequestError(f"{_CHAT}.messages", "empty")
+    if chat.tools and not can.tools:
+        raise RequestError(f"{_CHAT}.tools", "this model calls no tools", capability=True)
+    for i, message in enumerate(chat.messages):
+        _check_message(message, f"{_CHAT}.messages[{i}]", can)
+
+
+def _check_message(message: chat_pb2.Message, field: str, can: Capabilities) -> None:
+    if message.role not in _ROLES:
+        raise RequestError(f"{field}.role", "missing or unknown")
+    if (message.tool_calls or message.role == chat_pb2.ROLE_TOOL) and not can.tools:
+        raise RequestError(f"{field}.tool_calls", "this model calls no tools", capability=True)
+    for k, part in enumerate(message.content):
+        inner = part.WhichOneof("part")
+        if inner is None:
+            raise RequestError(f"{field}.content[{k}]", "empty")
+        if inner == "image" and not can.vision:
+            raise RequestError(f"{field}.content[{k}].image", "this model reads text only", capability=True)
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    fields: Any = sampling
+    """Check every field that stands for itself. Raises RequestError."""
+    for name, low, high, exclusive in _RANGES:
+        value = getattr(sampling, name)
+        if fields.HasField(name) and not (low < value <= high or (value == low and not exclusive)):
+            # Also what is not a number comes here: it compares with nothing.
+            bounds = f"{'(' if exclusive else '['}{low:g}, {high:g}]"
+            raise RequestError(f"{_SAMPLING}.{name}", f"{value:g} is not in {bounds}")
+    _check_counts(sampling)
+    if len(sampling.stop) > MAX_STOPS:
+        raise RequestError(f"{_SAMPLING}.stop", f"{len(sampling.stop)} strings; at most {MAX_STOPS}")
+    if any(not stop for stop in sampling.stop):
+        raise RequestError(f"{_SAMPLING}.stop", "an empty string stops nothing")
+    for token, bias in sampling.logit_bias.items():
+        if not -100 <= bias <= 100:
+            raise RequestError(f"{_SAMPLING}.logit_bias", f"{bias:g} for token {token} is not in [-100, 100]")
+
+
+def _check_counts(sampling: Sampling) -> None:
+    if sampling.HasField("max_tokens") and sampling.max_tokens < 1:
+        raise RequestError(f"{_SAMPLING}.max_tokens", f"{sampling.max_tokens} is not at least 1")
+    if sampling.HasField("top_k") and sampling.top_k < 0:
+        raise RequestError(f"{_SAMPLING}.top_k", f"{sampling.top_k} is not at least 0")
+    if not 0 <= sampling.n <= MAX_CHOICES:
+        raise RequestError(f"{_SAMPLING}.n", f"{sampling.n} is not in [1, {MAX_CHOICES}]")
+    if not 0 <= sampling.top_logprobs <= MAX_TOP_LOGPROBS:
+        raise RequestError(f"{_SAMPLING}.top_logprobs", f"{sampling.top_logprobs} is not in [0, {MAX_TOP_LOGPROBS}]")
+    if sampling.top_logprobs and not sampling.logprobs:
+        raise RequestError(f"{_SAMPLING}.top_logprobs", "needs logprobs")

@@ -1,0 +1,109 @@
+"""Makes an engine on token ids one that takes messages: template and tokenizer before it, detokenizer behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import cast
+
+from headrace.common.v1 import generation_pb2 as pb
+from headrace.inference.v1.inference_pb2 import Capabilities, ModelCard
+from inference.core.answer import Answer, ResumeMismatch, to_summary
+from inference.core.chat_port import ChatEvent, ChatRequest
+from inference.core.checks import RequestError
+from inference.core.port import ConstraintKind, Engine, EngineEvent, EngineLoad, EngineSummary
+from inference.core.requests import TextRequest, to_text_request, tokenize
+from inference.core.text import TextModel
+
+# A longer prompt is tokenized on a thread: it would hold up every other stream for milliseconds.
+_LONG_PROMPT_BYTES = 16_384
+
+
+class TextEngine:
+    """See inference.core.chat_port.ChatEngine; takes token prompts and `resume` as well.
+
+    Raises RequestError where the request is at fault, and passes the engine's EngineError on.
+    """
+
+    def __init__(self, engine: Engine, load_text: Callable[[], TextModel]) -> None:
+        self._engine = engine
+        self._load_text = load_text
+        self._text: TextModel | None = None
+
+    async def start(self) -> None:
+        """Load both sides. Raises EngineError or ValueError."""
+        self._text = await asyncio.to_thread(self._load_text)
+        await self._engine.start()
+
+    async def close(self) -> None:
+        """Stop the engine."""
+        await self._engine.close()
+
+    @property
+    def card(self) -> ModelCard:
+        """What is served."""
+        info = self._engine.info
+        return ModelCard(
+            revision=info.revision,
+            context_length=info.context_length,
+            capabilities=Capabilities(
+                chat=self._ready.template is not None,
+                completion=True,
+                json_schema=ConstraintKind.JSON_SCHEMA in info.constraints,
+                logprobs=True,
+                resume=True,
+                seed=True,
+            ),
+            adapters=info.adapters,
+        )
+
+    def load(self) -> EngineLoad:
+        """The engine's load."""
+        return self._engine.load()
+
+    async def tokenize(self, generation: pb.Generation) -> tuple[int, ...]:
+        """The prompt's tokens as `generate` sees them. Raises RequestError."""
+        if generation.prompt.ByteSize() < _LONG_PROMPT_BYTES:
+            return tokenize(generation, self._engine.info, self._ready)
+        return await asyncio.to_thread(tokenize, generation, self._engine.info, self._ready)
+
+    async def generate(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+        """Stream an answer; see ChatEngine."""
+        asked = await self._check(request)
+        answer = _begin(asked, self._ready)
+        for delta in answer.ended_before:
+            yield delta
+        if not answer.cut_short:
+            events = cast("AsyncGenerator[EngineEvent, None]", self._engine.generate(asked.engine))
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    if isinstance(event, EngineSummary):
+                        yield to_summary(event)
+                        return
+                    gained = answer.take(event)
+                    if gained is not None:
+                        yield gained
+                    if answer.cut_short:
+                        # Stop strings ended what the engine would go on with: leaving frees its slots.
+                        break
+        yield to_summary(answer.own_summary())
+
+    async def _check(self, request: ChatRequest) -> TextRequest:
+        arguments = (request.context, request.generation, self._engine.info, self._ready)
+        if request.generation.ByteSize() < _LONG_PROMPT_BYTES:
+            return to_text_request(*arguments)
+        return await asyncio.to_thread(to_text_request, *arguments)
+
+    @property
+    def _ready(self) -> TextModel:
+        if self._text is None:
+            raise RuntimeError("not started")
+        return self._text
+
+
+def _begin(asked: TextRequest, text: TextModel) -> Answer:
+    try:
+        return Answer(asked, text.tokenizer.token_bytes)
+    except ResumeMismatch as error:
+        raise RequestError("generation.resume", str(error)) from error

@@ -1,0 +1,247 @@
+"""The node's contract, over real gRPC with the static engine."""
+
+import asyncio
+import time
+
+import grpc
+import pytest
+
+from headrace.common.v1 import chat_pb2, generation_pb2
+from headrace.inference.v1 import inference_pb2 as pb
+from mesh.errors import from_rpc_error
+
+from .conftest import Answer, Node, ask, chat, refused, static_node, until
+
+STOP, LENGTH = generation_pb2.FINISH_REASON_STOP, generation_pb2.FINISH_REASON_LENGTH
+
+
+async def test_an_answer_ends_with_a_finish_reason_and_a_summary(static: Node) -> None:
+    answer = await ask(static, chat("hello"))
+    assert answer.finishes() == [STOP]
+    assert len(answer.tokens()) == 32
+    assert len(answer.text().split()) == 32
+    assert answer.summary.usage.completion_tokens == 32
+    assert answer.summary.usage.prompt_tokens == len("hello") + 3
+    assert answer.summary.model == "static"
+    assert answer.summary.revision
+    assert (await ask(static, chat("hello"))).text() == answer.text()
+    assert (await ask(static, chat("other"))).text() != answer.text()
+
+
+async def test_max_tokens_ends_it_with_length(static: Node) -> None:
+    answer = await ask(static, chat("hello", max_tokens=5))
+    assert answer.finishes() == [LENGTH]
+    assert len(answer.tokens()) == 5
+
+
+async def test_every_choice_is_answered(static: Node) -> None:
+    answer = await ask(static, chat("hello", n=3, temperature=1.0, seed=7))
+    texts = {answer.text(i) for i in range(3)}
+    assert len(texts) == 3
+    assert all(answer.finishes(i) == [STOP] for i in range(3))
+    again = await ask(static, chat("hello", n=3, temperature=1.0, seed=7))
+    assert texts == {again.text(i) for i in range(3)}
+
+
+async def test_a_stop_string_ends_the_answer_before_it() -> None:
+    async with static_node(token_interval_s=0.001) as node:
+        whole = (await ask(node, chat("hello"))).text()
+        stop = whole[40:47]
+        cut = await ask(node, chat("hello", stop=[stop, "never"]))
+        assert cut.text() == whole[: whole.index(stop)]
+        assert cut.finishes() == [STOP]
+        assert len(cut.tokens()) < 32
+        assert cut.summary.usage.completion_tokens == len(cut.tokens())
+
+
+async def test_resuming_anywhere_gives_the_same_text() -> None:
+    async with static_node(token_interval_s=0.0005) as node:
+        whole = await ask(node, chat("resume me", stop=["nothing of the kind"]))
+        text, tokens = "", []
+        cuts = []
+        for response in whole.responses:
+            for delta in response.deltas:
+                text += delta.text
+                tokens += delta.token_ids
+                cuts.append((text, list(tokens)))
+        assert len(cuts) > 5
+        for seen, given in cuts[:-1:3]:
+            request = chat("resume me", stop=["nothing of the kind"])
+            request.generation.resume.add(index=0, token_ids=given, text=seen)
+            rest = await ask(node, request)
+            assert seen + rest.text() == whole.text()
+            assert given + rest.tokens() == whole.tokens()
+
+
+async def test_a_resumed_text_that_is_not_the_tokens_is_refused(static: Node) -> None:
+    whole = await ask(static, chat("hello"))
+    request = chat("hello")
+    request.generation.resume.add(index=0, token_ids=whole.tokens()[:3], text="something else")
+    error = await refused(static, request)
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert from_rpc_error(error).field == "generation.resume"
+
+
+async def test_logprobs_stand_beside_the_tokens(static: Node) -> None:
+    answer = await ask(static, chat("hello", logprobs=True, top_logprobs=2))
+    assert [entry.token_id for entry in answer.logprobs()] == answer.tokens()
+    assert b"".join(entry.raw for entry in answer.logprobs()).decode() == answer.text()
+    assert all(len(entry.top) == 2 and entry.logprob <= 0 for entry in answer.logprobs())
+    last = answer.responses[-1].deltas[-1]
+    assert last.confidence.tokens == 32
+
+
+@pytest.mark.parametrize(
+    ("sampling", "field"),
+    [
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -4}, "max_tokens"),
+        ({"max_tokens": 100_000}, "max_tokens"),
+        ({"temperature": 2.5}, "temperature"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"min_p": 2.0}, "min_p"),
+        ({"top_k": -1}, "top_k"),
+        ({"presence_penalty": 3.0}, "presence_penalty"),
+        ({"frequency_penalty": -3.0}, "frequency_penalty"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty"),
+        ({"n": -1}, "n"),
+        ({"n": 1000}, "n"),
+        ({"stop": ["a"] * 17}, "stop"),
+        ({"stop": [""]}, "stop"),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logit_bias": {1: 200.0}}, "logit_bias"),
+        ({"logit_bias": {9_999_999: 1.0}}, "logit_bias"),
+        ({"response_format": chat_pb2.ResponseFormat(regex="a+")}, "response_format.regex"),
+    ],
+)
+async def test_what_is_wrong_is_named(static: Node, sampling: dict[str, object], field: str) -> None:
+    error = await refused(static, chat("hello", **sampling))
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert from_rpc_error(error).field == f"generation.sampling.{field}"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "field"),
+    [
+        (lambda g: g.prompt.Clear(), "INVALID_ARGUMENT", "prompt"),
+        (lambda g: g.prompt.chat.ClearField("messages"), "INVALID_ARGUMENT", "prompt.chat.messages"),
+        (lambda g: g.prompt.chat.messages[0].ClearField("role"), "INVALID_ARGUMENT", "prompt.chat.messages[0].role"),
+        (lambda g: g.prompt.chat.tools.add(name="f"), "FAILED_PRECONDITION", "prompt.chat.tools"),
+        (
+            lambda g: g.prompt.chat.messages[0].content.add().image.CopyFrom(chat_pb2.ImagePart(url="https://x/y")),
+            "FAILED_PRECONDITION",
+            "prompt.chat.messages[0].content[1].image",
+        ),
+        (lambda g: g.prompt.tokens.token_ids.append(-1), "INVALID_ARGUMENT", "prompt.tokens.token_ids"),
+        (lambda g: setattr(g.prompt, "text", "x" * 9000), "INVALID_ARGUMENT", "prompt"),
+        (lambda g: setattr(g, "model", "other"), "NOT_FOUND", "model"),
+        (lambda g: setattr(g, "adapter", "missing"), "NOT_FOUND", "adapter"),
+        (lambda g: g.resume.add(index=3), "INVALID_ARGUMENT", "resume[0].index"),
+    ],
+)
+async def test_what_the_model_cannot_do_is_refused(static: Node, spoil: object, code: str, field: str) -> None:
+    request = chat("hello")
+    spoil(request.generation)  # type: ignore[operator]  # a function, to pytest an object
+    error = await refused(static, request)
+    assert error.code().name == code
+    assert from_rpc_error(error).field == f"generation.{field}"
+
+
+async def test_the_node_describes_itself(static: Node) -> None:
+    (card,) = (await static.stub.Describe(pb.DescribeRequest())).models
+    assert card.name == "static"
+    assert card.engine == "static"
+    assert card.context_length == 8192
+    assert card.capabilities.chat
+    assert card.capabilities.resume
+    assert not card.capabilities.tools
+
+
+async def test_tokenize_says_what_generate_counts(static: Node) -> None:
+    request = chat("hello the river")
+    tokens = (await static.stub.Tokenize(pb.TokenizeRequest(generation=request.generation))).token_ids
+    assert (await ask(static, request)).summary.usage.prompt_tokens == len(tokens)
+
+
+async def test_an_engine_without_adapters_says_so(static: Node) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await static.stub.LoadAdapter(pb.LoadAdapterRequest(name="a", path="b"))
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_cancelling_frees_the_slot_at_once() -> None:
+    async with static_node(token_interval_s=0.05, answer_tokens=1000) as node:
+        call = node.stub.Generate(chat("hello"))
+        await call.read()
+        assert (await node.load()).running == 1
+        call.cancel()
+        assert await until(node.idle) < 0.25
+
+
+async def test_a_waiting_request_that_is_cancelled_leaves_the_queue() -> None:
+    async with static_node(token_interval_s=0.05, answer_tokens=1000, max_running=1, max_queued=1) as node:
+        running = node.stub.Generate(chat("one"))
+        await running.read()
+        waiting = node.stub.Generate(chat("two"))
+        waiting_read = asyncio.ensure_future(waiting.read())
+
+        async def queued() -> bool:
+            return (await node.load()).queued == 1
+
+        await until(queued)
+        error = await refused(node, chat("three"))
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        meant = from_rpc_error(error)
+        assert meant.reason == "QUEUE_FULL"
+        assert meant.retry_after_s is not None
+        assert meant.retry_after_s > 0
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting_read
+
+        async def left() -> bool:
+            return (await node.load()).queued == 0
+
+        assert await until(left) < 0.25
+        assert (await node.load()).running == 1
+        running.cancel()
+        assert await until(node.idle) < 0.25
+
+
+async def test_a_deadline_ends_the_request_and_frees_its_slot() -> None:
+    async with static_node(token_interval_s=0.05, answer_tokens=1000) as node:
+        started = time.monotonic()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ask(node, chat("hello"), within_s=0.2)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert time.monotonic() - started < 0.5
+        assert await until(node.idle) < 0.25
+
+
+async def test_a_drain_finishes_the_streams_and_ends_the_watches() -> None:
+    async with static_node(token_interval_s=0.01, answer_tokens=40) as node:
+        assert node.service is not None
+        watch = aiter(node.stub.WatchLoad(pb.WatchLoadRequest()))
+        await anext(watch)
+        call = aiter(node.stub.Generate(chat("hello")))
+        first = await anext(call)
+        node.service.stop()
+        answer = Answer([first, *[response async for response in call]])
+        assert answer.finishes() == [STOP]
+        assert len(answer.tokens()) == 40
+        assert answer.summary.usage.completion_tokens == 40
+        reports = [report async for report in watch]
+        assert reports[-1].draining
+
+
+async def test_tokens_are_gathered_when_many_streams_are_open() -> None:
+    async with static_node(token_interval_s=0.001, answer_tokens=200) as node:
+        alone = await ask(node, chat("alone"))
+        together = await asyncio.gather(*[ask(node, chat(f"number {i}")) for i in range(16)])
+        assert all(len(answer.tokens()) == 200 for answer in together)
+        messages = sum(len(answer.responses) for answer in together) / len(together)
+        assert messages < len(alone.responses) / 2
