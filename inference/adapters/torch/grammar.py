@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 import xgrammar
 
-from inference.core.json_schema import checked_schema
+from inference.core.grammar_schema import exact_schema, exact_tags
 from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
 
 # Longer sources compile for too long to be let in.
@@ -40,13 +40,13 @@ class Compiler:
                 case ConstraintKind.JSON_OBJECT:
                     return compiler.compile_json_schema('{"type": "object"}', strict_mode=False)
                 case ConstraintKind.JSON_SCHEMA:
-                    return compiler.compile_json_schema(checked_schema(source), strict_mode=False)
+                    return compiler.compile_json_schema(exact_schema(source), strict_mode=False)
                 case ConstraintKind.REGEX:
                     return compiler.compile_regex(source)
                 case ConstraintKind.GRAMMAR:
                     return compiler.compile_grammar(source)
                 case ConstraintKind.STRUCTURAL_TAG:
-                    return compiler.compile_structural_tag(source)
+                    return compiler.compile_structural_tag(exact_tags(source))
         except (RuntimeError, ValueError) as error:
             if isinstance(error, UnsupportedConstraint):
                 raise
@@ -69,14 +69,13 @@ class GrammarState:
         return not self.ended and bool(self._matcher.accept_token(token))
 
     def allowed(self, drafts: Sequence[int]) -> int:
-        """How many of `drafts` the grammar allows one after the other. Changes nothing."""
+        """How many of `drafts` the grammar allows one after the other, short of the end of text. Changes nothing."""
         taken = 0
-        for token in drafts:
-            if not self.accept(token):
-                break
+        while taken < len(drafts) and self.accept(drafts[taken]):
             taken += 1
+        inside = taken - self.ended
         self._matcher.rollback(taken)
-        return taken
+        return inside
 
     def fill(self, words: torch.Tensor, row: int, drafts: Sequence[int]) -> None:
         """Write what may come next to row `row`, and after each of `drafts`, which must be allowed, to those after."""

@@ -1,0 +1,257 @@
+"""Which JSON schemas the grammar compiler holds to exactly; every other is refused by the name of what it cannot do.
+
+xgrammar passes over what it does not know, so an answer would be called valid and not be. What stands below was tried
+against xgrammar 0.2.8, keyword by keyword; the tests repeat it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+from inference.core.port import UnsupportedConstraint
+
+Schema: TypeAlias = dict[str, Any] | bool
+
+# Keywords that describe and do not constrain, or that only hold schemas for references.
+_NOTES = frozenset({"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"})
+_NEUTRAL = _NOTES | {"$schema", "$id", "$comment", "$defs", "definitions"}
+_RANGE = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
+_KEYED = frozenset({"properties", "required", "additionalProperties", "patternProperties", "propertyNames"})
+_BY_TYPE: Mapping[str, frozenset[str]] = {
+    "object": _KEYED | {"minProperties", "maxProperties"},
+    "array": frozenset({"items", "prefixItems", "minItems", "maxItems"}),
+    "string": frozenset({"minLength", "maxLength", "pattern", "format"}),
+    "number": _RANGE,
+    "integer": _RANGE | {"multipleOf"},
+    "boolean": frozenset(),
+    "null": frozenset(),
+}
+_TIMES = frozenset({"date", "time", "date-time", "duration"})
+_NETWORK = frozenset({"email", "ipv4", "ipv6", "hostname", "uri", "uri-reference", "uri-template"})
+_FORMATS = _TIMES | _NETWORK | {"json-pointer", "relative-json-pointer", "uuid"}
+# Keywords that say the whole of what a schema says: nothing else may stand beside them, save notes and a type.
+_WHOLE = ("$ref", "anyOf", "oneOf", "allOf", "enum", "const")
+# Pairs of which the compiler keeps only one.
+_APART = (
+    ("pattern", frozenset({"minLength", "maxLength", "format"})),
+    ("format", frozenset({"minLength", "maxLength"})),
+    ("multipleOf", _RANGE),
+)
+_PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "number": (int, float),
+    "integer": (int,),
+    "null": (type(None),),
+}
+MAX_DEPTH = 64
+MAX_LENGTH = 16384
+_PLAIN = r'[^\x00-\x1f"\\]'
+_CHUNK = 64
+
+
+def exact_schema(source: str) -> str:
+    """The schema in `source`, with its objects closed where it leaves them open beyond their listed properties.
+
+    Raises UnsupportedConstraint, naming keyword and place, for what an answer could not be held to.
+    """
+    try:
+        schema = json.loads(source)
+    except ValueError as error:
+        raise UnsupportedConstraint(f"the JSON schema is not JSON: {error}") from error
+    return json.dumps(_check(schema, "#", schema, 0))
+
+
+def exact_tags(source: str) -> str:
+    """A structural tag with every JSON schema in it made exact. Raises UnsupportedConstraint as `exact_schema` does."""
+    try:
+        tags = json.loads(source)
+    except ValueError as error:
+        raise UnsupportedConstraint(f"structural_tag: not JSON: {error}") from error
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, list):
+            return [walk(child) for child in node]
+        if not isinstance(node, dict):
+            return node
+        return {
+            key: _check(child, "#", child, 0) if key in ("json_schema", "schema") else walk(child)
+            for key, child in node.items()
+        }
+
+    return json.dumps(walk(tags))
+
+
+def _refuse(keyword: str, place: str, why: str) -> UnsupportedConstraint:
+    return UnsupportedConstraint(f"JSON schema keyword {keyword!r} at {place}: {why}")
+
+
+def _check(schema: Any, place: str, root: Any, depth: int) -> Schema:
+    if isinstance(schema, bool):
+        return schema
+    if not isinstance(schema, dict):
+        raise UnsupportedConstraint(f"the JSON schema at {place} is neither an object nor a boolean")
+    if depth > MAX_DEPTH:
+        raise UnsupportedConstraint(f"the JSON schema is nested deeper than {MAX_DEPTH} at {place}")
+    whole = [keyword for keyword in _WHOLE if keyword in schema]
+    if whole:
+        _check_whole(schema, whole[0], place, root)
+    else:
+        _check_typed(schema, place)
+    checked = dict(schema)
+    for keyword, name, child in _children(schema, place):
+        inner = f"{place}/{keyword}" if name is None else f"{place}/{keyword}/{name}"
+        value = _check(child, inner, root, depth + 1)
+        if name is None:
+            checked[keyword] = value
+        else:
+            if checked[keyword] is schema[keyword]:
+                checked[keyword] = schema[keyword].copy()
+            checked[keyword][name] = value
+    if "properties" in schema and not whole:
+        checked.setdefault("additionalProperties", False)
+    if schema.keys() & {"minLength", "maxLength"}:
+        checked["pattern"] = _length_pattern(checked.pop("minLength", 0), checked.pop("maxLength", None), place)
+    return checked
+
+
+def _length_pattern(least: Any, most: Any, place: str) -> str:
+    """Lengths as a pattern: the compiler's own rule for them lets raw control characters into the string.
+
+    Characters that JSON would have to escape are left out. Long repetitions are nested, since they compile in
+    quadratic time, and for that the longest allowed length may be missed by less than a chunk.
+    """
+    for keyword, length in (("minLength", least), ("maxLength", MAX_LENGTH if most is None else most)):
+        if not isinstance(length, int) or not 0 <= length <= MAX_LENGTH:
+            raise _refuse(keyword, place, f"must be a whole number up to {MAX_LENGTH}")
+    chunks, rest = divmod(least, _CHUNK)
+    head = f"({_PLAIN}{{{_CHUNK}}}){{{chunks}}}{_PLAIN}{{{rest}}}"
+    if most is None:
+        return f"^{head}{_PLAIN}*$"
+    spare = most - least
+    if spare < 0:
+        raise _refuse("maxLength", place, "is less than minLength")
+    if spare < 2 * _CHUNK:
+        return f"^{head}{_PLAIN}{{0,{spare}}}$"
+    return f"^{head}({_PLAIN}{{{_CHUNK}}}){{0,{(spare + 1) // _CHUNK - 1}}}{_PLAIN}{{0,{_CHUNK - 1}}}$"
+
+
+def _children(schema: dict[str, Any], place: str) -> Iterator[tuple[str, Any, Any]]:
+    """The schemas right below: the keyword they stand in, their name or number there if any, and themselves."""
+    for keyword in ("items", "additionalProperties", "propertyNames"):
+        if keyword in schema:
+            yield keyword, None, schema[keyword]
+    for keyword in ("properties", "patternProperties", "$defs", "definitions"):
+        named = schema.get(keyword, {})
+        if not isinstance(named, dict):
+            raise _refuse(keyword, place, "is not an object")
+        for name, child in named.items():
+            yield keyword, name, child
+    for keyword in ("prefixItems", "anyOf", "oneOf", "allOf"):
+        listed = schema.get(keyword, [])
+        if not isinstance(listed, list):
+            raise _refuse(keyword, place, "is not a list")
+        for i, child in enumerate(listed):
+            yield keyword, i, child
+
+
+def _check_whole(schema: dict[str, Any], keyword: str, place: str, root: Any) -> None:
+    values = schema["enum"] if keyword == "enum" else [schema.get("const")]
+    others = schema.keys() - _NEUTRAL - {keyword} - ({"type"} if keyword in ("enum", "const") else set())
+    if others:
+        raise _refuse(min(others), place, f"cannot stand beside {keyword!r}")
+    if keyword == "$ref":
+        _check_reference(schema["$ref"], place, root)
+    elif keyword == "allOf" and len(schema["allOf"]) != 1:
+        raise _refuse("allOf", place, "only a single schema can be held to; merge them")
+    elif keyword == "oneOf" and not _disjoint(schema["oneOf"], root):
+        raise _refuse("oneOf", place, "its branches may overlap; use anyOf, or tell them apart by type or by a const")
+    elif not isinstance(values, list) or not values:
+        raise _refuse("enum", place, "is not a list of values")
+    elif "type" in schema:
+        for value in values:
+            if not any(_has_type(value, name) for name in _types(schema, place)):
+                raise _refuse(keyword, place, f"{json.dumps(value)} is not of type {schema['type']!r}")
+
+
+def _check_typed(schema: dict[str, Any], place: str) -> None:
+    types = _types(schema, place)
+    allowed = _NEUTRAL | {"type"}
+    for name in types:
+        allowed |= _BY_TYPE[name]
+    for keyword in schema:
+        if keyword not in allowed:
+            known = any(keyword in keywords for keywords in _BY_TYPE.values())
+            raise _refuse(keyword, place, "needs its type stated" if known and not types else "cannot be held to")
+    for keyword, others in _APART:
+        if keyword in schema and others & schema.keys():
+            raise _refuse(keyword, place, f"cannot be held to together with {min(others & schema.keys())!r}")
+    if "format" in schema and schema["format"] not in _FORMATS:
+        raise _refuse("format", place, f"{schema['format']!r} cannot be held to; can be: {', '.join(sorted(_FORMATS))}")
+    properties = schema.get("properties", {})
+    missing = [name for name in schema.get("required", ()) if name not in properties]
+    if missing:
+        raise _refuse("required", place, f"{missing[0]!r} is not among the properties")
+
+
+def _check_reference(reference: Any, place: str, root: Any) -> None:
+    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
+        raise _refuse("$ref", place, f"{reference!r} lies outside the schema")
+    if _resolve(reference, root) is None:
+        raise _refuse("$ref", place, f"nothing is at {reference!r}")
+
+
+def _resolve(reference: str, root: Any) -> Any:
+    found = root
+    for part in reference.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if not isinstance(found, dict) or key not in found:
+            return None
+        found = found[key]
+    return found
+
+
+def _types(schema: dict[str, Any], place: str = "#") -> list[str]:
+    named = schema.get("type", [])
+    names = [named] if isinstance(named, str) else named
+    if not isinstance(names, list) or not all(isinstance(name, str) and name in _BY_TYPE for name in names):
+        raise _refuse("type", place, f"{named!r} is not a type")
+    return names
+
+
+def _has_type(value: Any, name: str) -> bool:
+    if isinstance(value, bool):
+        return name == "boolean"
+    return isinstance(value, _PYTHON_TYPES.get(name, ()))
+
+
+def _disjoint(branches: list[Any], root: Any) -> bool:
+    """Whether no value can satisfy two of the branches, as far as types, constants and tagged objects show."""
+    resolved = [
+        _resolve(branch["$ref"], root) if isinstance(branch, dict) and isinstance(branch.get("$ref"), str) else branch
+        for branch in branches
+    ]
+    return all(_apart(a, b) for i, a in enumerate(resolved) for b in resolved[i + 1 :])
+
+
+def _apart(one: Any, other: Any) -> bool:
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return False
+    first, second = _constants(one), _constants(other)
+    if first is not None and second is not None:
+        return not first & second
+    types = [{"number" if name == "integer" else name for name in _types(schema)} for schema in (one, other)]
+    if types[0] and types[1] and not types[0] & types[1]:
+        return True
+    if types != [{"object"}, {"object"}]:
+        return False
+    shared = set(one.get("required", ())) & set(other.get("required", ()))
+    return any(_apart(one.get("properties", {}).get(name), other.get("properties", {}).get(name)) for name in shared)
+
+
+def _constants(schema: dict[str, Any]) -> set[str] | None:
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    return None if values is None else {json.dumps(value, sort_keys=True) for value in values}
