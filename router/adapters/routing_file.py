@@ -37,7 +37,7 @@ def read(path: Path) -> Routing:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RoutingFileError(f"{path}:{line}: not YAML: {error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RoutingFileError(f"{path}:1: not YAML: {error}") from error
+        raise RoutingFileError(f"{path}:1: not YAML: {' '.join(str(error).split())}") from error
     lines: dict[Path_, int] = {(): 1}
     problems: list[Problem] = []
     data = _plain(node, (), lines, problems)
