@@ -1,0 +1,1 @@
+"""What the gateway talks to, and who talks to it."""

@@ -1,0 +1,165 @@
+"""One HTTP request and its answer, over ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, Final, TypeAlias
+
+from gateway.core.keys import Caller
+from gateway.core.openai.answer import Disclosed
+from gateway.core.openai.errors import ErrorDetail, Refusal
+from gateway.core.tally import Tally
+from mesh.telemetry import Scope
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+_JSON: Final = b"application/json"
+# An error that ends a stream is not worth waiting long for.
+_LAST_WORD_S: Final = 1.0
+
+
+class RequestRefused(Exception):
+    """A request that HTTP itself has a status for."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail.message)
+        self.refusal = refusal
+
+
+class Exchange:
+    """What one handler works with. The fields below `tally` are what the summary line is made of."""
+
+    __slots__ = (
+        "_close", "_receive", "_send", "caller", "gone", "headers", "method", "model", "path",
+        "reason", "route", "scope", "status", "stream", "tally",
+    )  # fmt: skip
+
+    def __init__(self, asgi: Message, receive: Receive, send: Send, *, close: bool) -> None:
+        self._receive = receive
+        self._send = send
+        # Whether the connection ends with this answer.
+        self._close = close
+        self.method: str = asgi["method"]
+        self.path: str = asgi["path"]
+        self.headers: dict[bytes, bytes] = dict(asgi["headers"])
+        self.scope: Scope
+        self.tally = Tally()
+        self.route = "none"
+        self.status = 0
+        self.reason = ""
+        self.model = ""
+        self.caller: Caller | None = None
+        # Whether the answer is, or was, sent as a stream of events.
+        self.stream = False
+        # Whether the client went away before the answer's end.
+        self.gone = False
+
+    def header(self, name: bytes) -> str | None:
+        """A request header's value; its name in lower case."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    async def body(self, most: int, within_s: float) -> bytes:
+        """The whole body. Raises RequestRefused where it is too large or too slow."""
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > most:
+            raise _too_large(most)
+        message = await self._receive()
+        if not message.get("more_body", False):
+            return self._piece(message, most)
+        pieces = [self._piece(message, most)]
+        size = len(pieces[0])
+        try:
+            async with asyncio.timeout(within_s):
+                while message.get("more_body", False):
+                    message = await self._receive()
+                    pieces.append(self._piece(message, most - size))
+                    size += len(pieces[-1])
+        except TimeoutError:
+            detail = ErrorDetail(
+                "The request did not arrive in time.", "invalid_request_error", None, "request_timeout"
+            )
+            self._close = True
+            raise RequestRefused(Refusal(408, detail)) from None
+        return b"".join(pieces)
+
+    async def respond(
+        self, status: int, body: bytes, headers: Headers | None = None, content_type: bytes = _JSON
+    ) -> None:
+        """Answer at once."""
+        fixed = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+        await self._start(status, [*fixed, *(headers or ())])
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start_stream(self, headers: Headers) -> None:
+        """Begin an answer of events."""
+        self.stream = True
+        fixed = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+        await self._start(200, [*fixed, *headers])
+
+    async def write(self, data: bytes) -> None:
+        """Send events; waits while the client reads too slowly."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes) -> None:
+        """Send the last events."""
+        await self._send({"type": "http.response.body", "body": data})
+
+    async def fail(self, refusal: Refusal, disclosed: Disclosed | None = None) -> None:
+        """Answer with an error: as a status where nothing was sent yet, else as the stream's last event.
+
+        A whole answer that is already on its way stays as it is.
+        """
+        body = refusal.body(disclosed)
+        if not self.status:
+            await self.respond(refusal.status, body, refusal.headers)
+            return
+        if not self.stream:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_S):
+                await self.end(b"data: %b\n\n" % body)
+
+    @contextlib.contextmanager
+    def cancelled_with_client(self) -> Iterator[None]:
+        """Cancel this task when the client goes away inside the block; `gone` tells it from other cancellations."""
+        task = asyncio.current_task()
+        assert task is not None  # handlers run in tasks
+        watcher = asyncio.create_task(self._watch(task))
+        try:
+            yield
+        finally:
+            watcher.cancel()
+
+    async def _watch(self, task: asyncio.Task[Any]) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        task.cancel()
+
+    def _piece(self, message: Message, most: int) -> bytes:
+        if message["type"] == "http.disconnect":
+            self.gone = True
+            raise asyncio.CancelledError
+        piece: bytes = message.get("body", b"")
+        if len(piece) > most:
+            # The rest is read and dropped: closing now would take the answer from a client that still sends.
+            raise _too_large(most)
+        return piece
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self.status = status
+        headers.append((b"x-request-id", self.scope.request_id.encode("latin-1")))
+        if self._close:
+            headers.append((b"connection", b"close"))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def _too_large(most: int) -> RequestRefused:
+    message = f"The request is larger than {most} bytes."
+    return RequestRefused(Refusal(413, ErrorDetail(message, "invalid_request_error", None, "request_too_large")))

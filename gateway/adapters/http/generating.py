@@ -1,0 +1,122 @@
+"""POST /v1/chat/completions and /v1/completions: from a body to an answer, whole or as events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Final
+
+from gateway.adapters.http.exchange import Exchange, Headers, RequestRefused
+from gateway.core.admission import Admission, seconds_of
+from gateway.core.conductor import Ask, Conductor
+from gateway.core.openai.answer import DONE, Disclosed, disclosed_of, usage_of
+from gateway.core.openai.errors import ErrorDetail, Refusal, param_of, refusal_of
+from gateway.core.openai.questions import Question
+from headrace.common.v1.generation_pb2 import Disclosure
+from mesh.clock import Deadline
+from mesh.errors import DeadlineExceeded, MeshError
+
+_TIMEOUT_HEADER: Final = "x-headrace-timeout"
+# The router's own word on the deadline is waited for; this ends what waits for a client that does not read.
+_GRACE_S: Final = 1.0
+
+
+class GeneratingEndpoint:
+    """Answers the questions of one kind."""
+
+    def __init__(
+        self,
+        decode: Callable[[bytes], Question],
+        admission: Admission,
+        conductor: Conductor,
+        *,
+        max_body_bytes: int,
+        body_timeout_s: float,
+    ) -> None:
+        self._decode = decode
+        self._admission = admission
+        self._conductor = conductor
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer. Raises MeshError and RequestRefused for what could not be answered and was not yet said."""
+        exchange.caller = self._admission.authenticate(exchange.header(b"authorization"), exchange.header(b"x-api-key"))
+        _check_content_type(exchange)
+        with self._admission.shed.enter():
+            question = self._decode(await exchange.body(self._max_body_bytes, self._body_timeout_s))
+            exchange.model = question.model
+            deadline = self._deadline(exchange, question)
+            ask = Ask(exchange.caller, exchange.scope.request_id, question.user, question.generations, deadline)
+            with exchange.cancelled_with_client():
+                try:
+                    await self._answer(exchange, question, ask)
+                except MeshError as error:
+                    exchange.reason = error.reason
+                    param = param_of(error.field, question.prompt_field, question.max_tokens_field)
+                    await exchange.fail(refusal_of(error, param), _disclosed(exchange))
+
+    async def _answer(self, exchange: Exchange, question: Question, ask: Ask) -> None:
+        try:
+            async with asyncio.timeout(ask.deadline.left() + _GRACE_S):
+                await (self._stream if question.streams else self._whole)(exchange, question, ask)
+        except TimeoutError:
+            raise DeadlineExceeded("The request's time was over before its answer was.") from None
+
+    async def _whole(self, exchange: Exchange, question: Question, ask: Ask) -> None:
+        answer, tally = question.answer(), exchange.tally
+        async with aclosing(self._conductor.answer(ask, tally)) as parts:
+            async for part in parts:
+                answer.add(part)
+        body = answer.encode(usage_of(tally.usage), _disclosed(exchange))
+        await exchange.respond(200, body, _headers(tally.disclosure))
+
+    async def _stream(self, exchange: Exchange, question: Question, ask: Ask) -> None:
+        stream, tally = question.stream(), exchange.tally
+        async with aclosing(self._conductor.answer(ask, tally)) as parts:
+            async for part in parts:
+                if not exchange.stream:
+                    # Not earlier: what fails before the router has committed itself gets a status of its own.
+                    await exchange.start_stream(_headers(tally.disclosure))
+                if events := stream.events(part):
+                    await exchange.write(events)
+        await exchange.end(stream.last(usage_of(tally.usage), _disclosed(exchange)) + DONE)
+
+    def _deadline(self, exchange: Exchange, question: Question) -> Deadline:
+        asked = exchange.header(_TIMEOUT_HEADER.encode())
+        if asked is not None:
+            return self._admission.deadline(seconds_of(asked, _TIMEOUT_HEADER))
+        # How long OpenAI's clients wait for the next byte: of an answer in one piece, that is for all of it.
+        patience = exchange.header(b"x-stainless-read-timeout")
+        if patience is None or question.streams or not patience.replace(".", "", 1).isdigit():
+            return self._admission.deadline(None)
+        return self._admission.deadline(float(patience) or None)
+
+
+def _check_content_type(exchange: Exchange) -> None:
+    content_type = exchange.headers.get(b"content-type", b"application/json").lower()
+    if content_type.partition(b";")[0].strip() != b"application/json":
+        message = "The body must be JSON: send 'content-type: application/json'."
+        detail = ErrorDetail(message, "invalid_request_error", None, "unsupported_media_type")
+        raise RequestRefused(Refusal(415, detail))
+
+
+def _disclosed(exchange: Exchange) -> Disclosed | None:
+    disclosure = exchange.tally.disclosure
+    if disclosure is None or exchange.headers.get(b"x-headrace-disclose", b"").lower() != b"true":
+        return None
+    return disclosed_of(disclosure, exchange.scope.request_id)
+
+
+def _headers(disclosure: Disclosure | None) -> Headers:
+    """What is known of how the answer came about by the time that the headers are sent."""
+    if disclosure is None:
+        return []
+    return [
+        (b"x-headrace-deployment", disclosure.deployment.encode("latin-1", "replace")),
+        (b"x-headrace-model", disclosure.model.encode("latin-1", "replace")),
+        (b"x-headrace-revision", disclosure.revision.encode("latin-1", "replace")),
+        (b"x-headrace-attempts", b"%d" % len(disclosure.attempts)),
+        (b"x-headrace-cost-usd", b"%.6f" % (disclosure.cost_micro_usd / 1e6)),
+    ]

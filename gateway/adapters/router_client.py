@@ -1,0 +1,102 @@
+"""The router over gRPC. Implements gateway.core.ports.Router."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final
+
+import grpc
+
+from headrace.common.v1.generation_pb2 import Disclosure
+from headrace.router.v1 import router_pb2, router_pb2_grpc
+from mesh import telemetry
+from mesh.channel import open_channel
+from mesh.errors import Cancelled, MeshError, Unavailable, from_rpc_error
+
+DISCLOSURE_KEY: Final = "headrace-disclosure-bin"
+_GENERATE: Final = "/headrace.router.v1.Router/Generate"
+_LIST_MODELS: Final = "/headrace.router.v1.Router/ListModels"
+
+_Stream = grpc.aio.UnaryStreamCall[router_pb2.GenerateRequest, router_pb2.GenerateResponse]
+
+
+class RouterClient:
+    """Calls whatever routers the target stands for."""
+
+    def __init__(self, target: str) -> None:
+        self._channel = open_channel(target)
+        self._stub = router_pb2_grpc.RouterStub(self._channel)
+
+    def generate(self, request: router_pb2.GenerateRequest, timeout_s: float) -> GenerateCall:
+        """See gateway.core.ports.Router."""
+        metadata = telemetry.outgoing_metadata()
+        return GenerateCall(self._stub.Generate(request, timeout=timeout_s, metadata=metadata))
+
+    async def list_models(self, timeout_s: float) -> Sequence[router_pb2.Model]:
+        """See gateway.core.ports.Router."""
+        started, code = time.perf_counter(), "OK"
+        try:
+            answer = await self._stub.ListModels(
+                router_pb2.ListModelsRequest(), timeout=timeout_s, metadata=telemetry.outgoing_metadata()
+            )
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
+            raise _known(error) from error
+        finally:
+            _record(_LIST_MODELS, code, started)
+        return answer.models
+
+    async def close(self) -> None:
+        """Close the channel; calls under way are cancelled."""
+        await self._channel.close()
+
+
+class GenerateCall:
+    """Implements gateway.core.ports.RouterCall."""
+
+    def __init__(self, call: _Stream) -> None:
+        self._call = call
+        self._started = time.perf_counter()
+        self.disclosure: Disclosure | None = None
+
+    async def messages(self) -> AsyncGenerator[router_pb2.GenerateResponse, None]:
+        """See gateway.core.ports.RouterCall."""
+        code = "CANCELLED"
+        try:
+            async for message in self._call:
+                if message.HasField("disclosure"):
+                    self.disclosure = message.disclosure
+                yield message
+            code = "OK"
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
+            self._disclosed_by(error)
+            raise _known(error) from error
+        finally:
+            self._call.cancel()
+            _record(_GENERATE, code, self._started)
+
+    def _disclosed_by(self, error: grpc.aio.AioRpcError) -> None:
+        for key, value in error.trailing_metadata() or ():
+            if key == DISCLOSURE_KEY and isinstance(value, bytes):
+                self.disclosure = Disclosure.FromString(value)
+
+
+def _known(error: grpc.aio.AioRpcError) -> MeshError:
+    known = from_rpc_error(error)
+    if isinstance(known, Cancelled):
+        # Not by this side: the router gave the call up, for example because its drain deadline has passed.
+        return Unavailable("The router gave the call up.", reason="PEER_CANCELLED")
+    return known
+
+
+_seconds: dict[tuple[str, str], Any] = {}
+
+
+def _record(method: str, code: str, started: float) -> None:
+    """Count the call. A hop's cost is the difference to what the router's own side counts."""
+    histogram = _seconds.get((method, code))
+    if histogram is None:
+        histogram = _seconds[method, code] = telemetry.rpc_seconds.labels("client", method, code)
+    histogram.observe(time.perf_counter() - started)

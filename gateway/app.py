@@ -1,0 +1,98 @@
+"""The composition root: builds the adapters and hands them to the core."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from gateway.adapters.http.front import HttpFront, Routes
+from gateway.adapters.http.generating import GeneratingEndpoint
+from gateway.adapters.http.pages import MODELS_PATH, DocsPages, HealthPages, ModelsPages
+from gateway.adapters.http.server import HttpServer
+from gateway.adapters.keys_file import KeysFileError, KeysReload, read
+from gateway.adapters.metrics import Meter, watch_inflight
+from gateway.adapters.router_client import RouterClient
+from gateway.config import GatewayConfig
+from gateway.core.admission import Admission
+from gateway.core.conductor import Conductor
+from gateway.core.keys import KeyRing
+from gateway.core.openai.questions import ChatQuestion, CompletionQuestion
+from gateway.servicer import GatewayServicer
+from headrace.gateway.v1 import gateway_pb2_grpc
+from mesh.clock import SYSTEM
+from mesh.config import ConfigErrors
+from mesh.errors import MeshError
+from mesh.lifecycle import Service, State
+from mesh.resilience import LoadShed
+
+_NAME: Final = "headrace.gateway.v1.Gateway"
+_FIRST_ANSWER_S: Final = 1.0
+
+
+async def build(config: GatewayConfig) -> Service:
+    """A gateway, ready to run. Raises ConfigErrors when the keys file cannot be used, OSError for a taken address."""
+    try:
+        keys = read(config.keys)
+    except KeysFileError as error:
+        raise ConfigErrors(error.problems) from error
+    service = Service(config, (_NAME,), blockers=("http", "router"))
+    router = RouterClient(config.router)
+    service.closing(router.close)
+    admission = Admission(keys, LoadShed(config.max_inflight), SYSTEM, config.deadline_s)
+    watch_inflight(lambda: admission.shed.inflight)
+    conductor = Conductor(router, SYSTEM)
+
+    servicer = GatewayServicer(admission, conductor, router, Meter("grpc"))
+    gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, service.server.grpc)
+
+    routes = _routes(config, service, admission, conductor, router)
+    front = HttpFront(routes, Meter("http"), closing=lambda: service.state is State.DRAINING)
+    http = HttpServer(front, config.http, config.stall_s)
+    service.background("http_server", http.run())
+    service.starting("http", http.started())
+    service.drains.append(http.drain)
+
+    # Once only: a gateway without routers answers 503 itself, which is better than not being there.
+    service.starting("router", _first_answer(router))
+
+    def use(ring: KeyRing) -> None:
+        admission.keys = ring
+
+    service.background("keys", KeysReload(config.keys, use, config.reload_s, SYSTEM).run())
+    return service
+
+
+def _routes(
+    config: GatewayConfig, service: Service, admission: Admission, conductor: Conductor, router: RouterClient
+) -> Routes:
+    def generating(decode: type[ChatQuestion] | type[CompletionQuestion]) -> GeneratingEndpoint:
+        return GeneratingEndpoint(
+            decode.decode,
+            admission,
+            conductor,
+            max_body_bytes=config.max_body_bytes,
+            body_timeout_s=config.body_timeout_s,
+        )
+
+    models, health, docs = ModelsPages(admission, router), HealthPages(service.readiness), DocsPages()
+    return {
+        "/v1/chat/completions": {"POST": generating(ChatQuestion)},
+        "/v1/completions": {"POST": generating(CompletionQuestion)},
+        MODELS_PATH: {"GET": models.list_all, "HEAD": models.list_all},
+        f"{MODELS_PATH}/": {"GET": models.show, "HEAD": models.show},
+        "/healthz": {"GET": health.live, "HEAD": health.live},
+        "/readyz": {"GET": health.ready, "HEAD": health.ready},
+        "/openapi.json": {"GET": docs.openapi, "HEAD": docs.openapi},
+        "/docs": {"GET": docs.page, "HEAD": docs.page},
+    }
+
+
+async def _first_answer(router: RouterClient) -> None:
+    """Return when a router has answered: the channel is warm, and the first caller does not pay for it."""
+    while True:
+        try:
+            await router.list_models(_FIRST_ANSWER_S)
+        except MeshError:
+            await asyncio.sleep(0.1)
+        else:
+            return

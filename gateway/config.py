@@ -1,0 +1,38 @@
+"""The gateway's settings, from HEADRACE_GATEWAY_*."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from mesh.lifecycle import ProcessConfig
+
+Count = Annotated[int, Meta(ge=1)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+@dataclass(frozen=True)
+class GatewayConfig(ProcessConfig):
+    """One gateway process."""
+
+    # The API keys: a YAML list of {id, tenant, sha256}.
+    keys: Path = field(kw_only=True)
+    # host:port of the HTTP front; port 0 takes a free one.
+    http: str = "127.0.0.1:0"
+    # Where the routers are: a name in the control plane's snapshot, or host:port.
+    router: str = "xds:///router"
+    # Generations under way at most, over both fronts; more are refused with 429.
+    max_inflight: Count = 512
+    # The largest request body.
+    max_body_bytes: Count = 8 * 1024 * 1024
+    # How long a body may take to arrive.
+    body_timeout_s: Positive = 30.0
+    # The time a request gets; a caller may ask for less, never for more.
+    deadline_s: Positive = 600.0
+    # A client that takes nothing of its answer for so long is disconnected.
+    stall_s: Positive = 60.0
+    # How often the keys file is looked at.
+    reload_s: Positive = 1.0

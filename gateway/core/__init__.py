@@ -1,0 +1,1 @@
+"""What the gateway decides: pure logic, no sockets."""

@@ -1,0 +1,104 @@
+"""Errors as OpenAI writes them, and which of the mesh's errors becomes which of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from gateway.core.openai.answer import Disclosed
+from mesh import errors
+from mesh.errors import MeshError
+
+_TYPES: Final[dict[type[MeshError], str]] = {
+    errors.PermissionDenied: "permission_error",
+    errors.ResourceExhausted: "rate_limit_error",
+    errors.DeadlineExceeded: "timeout",
+}
+# OpenAI's own words where it has them; else the reason in lower case.
+_CODES: Final = {
+    "CONTEXT_TOO_LONG": "context_length_exceeded",
+    "INVALID_ARGUMENT": "invalid_value",
+    "OUT_OF_RANGE": "invalid_value",
+}
+_RETRYABLE: Final = (429, 503)
+_RETRY_AFTER_S: Final = 1.0
+_SAMPLING: Final = "generation.sampling."
+_CHAT: Final = "generation.prompt.chat."
+_PROMPT: Final = "generation.prompt"
+
+
+class ErrorDetail(msgspec.Struct):
+    """What went wrong. `type` and `code` are for programs, `message` is for people, `param` names the field."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(msgspec.Struct):
+    """The body of every answer that is an error, and the last event of a stream that failed."""
+
+    error: ErrorDetail
+    headrace: Disclosed | msgspec.UnsetType = msgspec.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error that is ready to be sent."""
+
+    status: int
+    detail: ErrorDetail
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    def body(self, disclosed: Disclosed | None = None) -> bytes:
+        """The error as JSON."""
+        return msgspec.json.encode(ErrorBody(self.detail, disclosed or msgspec.UNSET))
+
+
+def refusal_of(error: MeshError, param: str | None) -> Refusal:
+    """An error of the mesh as OpenAI would say it; `param` is its field under the caller's name for it."""
+    code = _CODES.get(error.reason, error.reason.lower())
+    detail = ErrorDetail(_message(error, param), _type(error), param, code)
+    headers: list[tuple[bytes, bytes]] = []
+    if isinstance(error, errors.Unauthenticated):
+        headers.append((b"www-authenticate", b'Bearer realm="headrace"'))
+    if error.http_status in _RETRYABLE:
+        seconds = _RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(seconds))))
+        headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(seconds * 1e3))))
+    return Refusal(error.http_status, detail, headers)
+
+
+def param_of(field: str | None, prompt: str, max_tokens: str) -> str | None:
+    """The caller's name for a field that is named as in the contract.
+
+    `prompt` is what the caller's prompt is called, `max_tokens` the spelling they used.
+    """
+    if field is None or field == f"{_SAMPLING}max_tokens":
+        return max_tokens if field else None
+    if field.startswith(f"{_SAMPLING}response_format"):
+        return "response_format"
+    for prefix in (_SAMPLING, _CHAT):
+        if field.startswith(prefix):
+            return field.removeprefix(prefix)
+    if field.startswith(_PROMPT):
+        return prompt
+    return field.removeprefix("generation.")
+
+
+def _type(error: MeshError) -> str:
+    for kind, name in _TYPES.items():
+        if isinstance(error, kind):
+            return name
+    return "invalid_request_error" if error.http_status < 500 else "server_error"
+
+
+def _message(error: MeshError, param: str | None) -> str:
+    # Nodes begin with the field as the contract spells it.
+    if error.field is not None and param is not None:
+        return error.message.replace(f"{error.field}: ", f"Invalid '{param}': ", 1)
+    return error.message

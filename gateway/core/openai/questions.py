@@ -1,0 +1,171 @@
+"""The two kinds of requests, each with the way its answers are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final, Protocol
+
+from gateway.core.conductor import Part
+from gateway.core.openai.answer import Disclosed, Heading, Usage
+from gateway.core.openai.chat_answer import ChatAnswer, ChatStream
+from gateway.core.openai.chat_request import ChatCompletionRequest, to_generation
+from gateway.core.openai.completion_answer import CompletionAnswer, CompletionStream
+from gateway.core.openai.completion_request import CompletionRequest, echoes, to_generations
+from gateway.core.openai.decoding import Decoder
+from gateway.core.openai.sampling import includes_usage
+from headrace.common.v1.generation_pb2 import Generation
+
+_CHAT: Final = Decoder(ChatCompletionRequest)
+_COMPLETION: Final = Decoder(CompletionRequest)
+
+
+class Answer(Protocol):
+    """An answer that is sent as a whole."""
+
+    def add(self, part: Part) -> None:
+        """Take a part in."""
+        ...
+
+    def encode(self, usage: Usage, disclosed: Disclosed | None) -> bytes:
+        """The answer as JSON; once, at the end."""
+        ...
+
+
+class Stream(Protocol):
+    """An answer that is sent as events."""
+
+    def events(self, part: Part) -> bytes:
+        """A part as events; empty where it has nothing for the caller."""
+        ...
+
+    def last(self, usage: Usage, disclosed: Disclosed | None) -> bytes:
+        """What comes between the finish reasons and the end."""
+        ...
+
+
+class Question(Protocol):
+    """A request that was understood."""
+
+    # What the caller calls the prompt.
+    prompt_field: ClassVar[str]
+
+    @property
+    def model(self) -> str:
+        """The public name asked for."""
+        ...
+
+    @property
+    def user(self) -> str:
+        """The end user, or nothing."""
+        ...
+
+    @property
+    def generations(self) -> list[Generation]:
+        """What to ask the router, one for each prompt."""
+        ...
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is wanted as events."""
+        ...
+
+    @property
+    def max_tokens_field(self) -> str:
+        """How the caller spelled the bound on tokens."""
+        ...
+
+    def answer(self) -> Answer:
+        """A fresh answer."""
+        ...
+
+    def stream(self) -> Stream:
+        """A fresh stream."""
+        ...
+
+
+@dataclass(slots=True)
+class ChatQuestion:
+    """Implements Question for chat."""
+
+    prompt_field: ClassVar[str] = "messages"
+    request: ChatCompletionRequest
+    generations: list[Generation]
+
+    @classmethod
+    def decode(cls, body: bytes) -> ChatQuestion:
+        """Read a body. Raises InvalidArgument, which names the field."""
+        request = _CHAT.decode(body)
+        return cls(request, [to_generation(request)])
+
+    @property
+    def model(self) -> str:
+        """See Question."""
+        return self.request.model
+
+    @property
+    def user(self) -> str:
+        """See Question."""
+        return self.request.user or ""
+
+    @property
+    def streams(self) -> bool:
+        """See Question."""
+        return bool(self.request.stream)
+
+    @property
+    def max_tokens_field(self) -> str:
+        """See Question."""
+        return "max_completion_tokens" if self.request.max_completion_tokens is not None else "max_tokens"
+
+    def answer(self) -> ChatAnswer:
+        """See Question."""
+        return ChatAnswer(Heading("chatcmpl-", self.model), self.generations[0].sampling)
+
+    def stream(self) -> ChatStream:
+        """See Question."""
+        heading, sampling = Heading("chatcmpl-", self.model), self.generations[0].sampling
+        return ChatStream(heading, sampling, include_usage=includes_usage(self.request))
+
+
+@dataclass(slots=True)
+class CompletionQuestion:
+    """Implements Question for plain completions."""
+
+    prompt_field: ClassVar[str] = "prompt"
+    max_tokens_field: ClassVar[str] = "max_tokens"
+    request: CompletionRequest
+    generations: list[Generation]
+
+    @classmethod
+    def decode(cls, body: bytes) -> CompletionQuestion:
+        """Read a body. Raises InvalidArgument, which names the field."""
+        request = _COMPLETION.decode(body)
+        return cls(request, to_generations(request))
+
+    @property
+    def model(self) -> str:
+        """See Question."""
+        return self.request.model
+
+    @property
+    def user(self) -> str:
+        """See Question."""
+        return self.request.user or ""
+
+    @property
+    def streams(self) -> bool:
+        """See Question."""
+        return bool(self.request.stream)
+
+    def answer(self) -> CompletionAnswer:
+        """See Question."""
+        sampling = self.generations[0].sampling
+        return CompletionAnswer(Heading("cmpl-", self.model), sampling, len(self.generations), echoes(self.request))
+
+    def stream(self) -> CompletionStream:
+        """See Question."""
+        sampling, prompts = self.generations[0].sampling, len(self.generations)
+        usage = includes_usage(self.request)
+        return CompletionStream(
+            Heading("cmpl-", self.model), sampling, prompts, echoes(self.request), include_usage=usage
+        )

@@ -1,0 +1,60 @@
+"""What one request came to: filled in while it is answered, read when it is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from headrace.common.v1.generation_pb2 import Disclosure, Usage
+from headrace.router.v1.router_pb2 import GenerateResponse
+
+
+@dataclass(slots=True)
+class Tally:
+    """Usage, cost and timings of one request. Seconds."""
+
+    usage: Usage = field(default_factory=Usage)
+    # Per prompt, what was disclosed last.
+    disclosures: dict[int, Disclosure] = field(default_factory=dict)
+    # From the start to the first message; None while there is none.
+    first_s: float | None = None
+    # Spent waiting for the router; the rest is the gateway's own.
+    waited_s: float = 0.0
+    # Tokens seen; what a request that was given up half-way has used.
+    tokens: int = 0
+    complete: bool = False
+
+    def add(self, prompt: int, message: GenerateResponse) -> None:
+        """Take a message into account."""
+        for delta in message.deltas:
+            self.tokens += len(delta.token_ids)
+        if message.HasField("disclosure"):
+            self.disclosures[prompt] = message.disclosure
+        if message.HasField("summary"):
+            self._add_usage(message.summary.usage)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens generated: as summed up by the nodes, or as seen where the answer did not come to its end."""
+        return self.usage.completion_tokens if self.complete else max(self.tokens, self.usage.completion_tokens)
+
+    @property
+    def disclosure(self) -> Disclosure | None:
+        """What was done to answer, all prompts together."""
+        found = list(self.disclosures.values())
+        if len(found) < 2:
+            return found[0] if found else None
+        merged = Disclosure()
+        for one in found:
+            cost = merged.cost_micro_usd + one.cost_micro_usd
+            flags = merged.escalated or one.escalated, merged.spliced or one.spliced, merged.fallback or one.fallback
+            merged.MergeFrom(one)
+            merged.cost_micro_usd = cost
+            merged.escalated, merged.spliced, merged.fallback = flags
+        return merged
+
+    def _add_usage(self, usage: Usage) -> None:
+        total = self.usage
+        total.prompt_tokens += usage.prompt_tokens
+        total.completion_tokens += usage.completion_tokens
+        total.cached_tokens += usage.cached_tokens
+        total.reasoning_tokens += usage.reasoning_tokens

@@ -1,0 +1,73 @@
+"""headrace.gateway.v1 over gRPC: the same admission and the same way through the house as over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from gateway.adapters.metrics import Meter
+from gateway.core.admission import Admission
+from gateway.core.conductor import Ask, Conductor
+from gateway.core.generation_checks import check_generation
+from gateway.core.keys import Caller
+from gateway.core.ports import Router
+from gateway.core.tally import Tally
+from headrace.gateway.v1 import gateway_pb2 as pb
+from headrace.gateway.v1 import gateway_pb2_grpc
+from mesh import telemetry
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_MODELS_TIMEOUT_S = 5.0
+
+
+class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
+    """Answers for one gateway."""
+
+    def __init__(self, admission: Admission, conductor: Conductor, router: Router, meter: Meter) -> None:
+        self._admission = admission
+        self._conductor = conductor
+        self._router = router
+        self._meter = meter
+
+    async def Generate(self, request: pb.GenerateRequest, context: _Context) -> AsyncIterator[pb.GenerateResponse]:
+        """See the contract."""
+        caller = self._authenticate(context)
+        tally = Tally()
+        with self._admission.shed.enter():
+            check_generation(request.generation)
+            scope = telemetry.current_scope()
+            assert scope is not None  # the server's interceptor has set it
+            deadline = self._admission.deadline(context.time_remaining())
+            ask = Ask(caller, scope.request_id, request.user, (request.generation,), deadline)
+            try:
+                async with aclosing(self._conductor.answer(ask, tally)) as parts:
+                    request_id = scope.request_id
+                    async for part in parts:
+                        message = part.message
+                        response = pb.GenerateResponse(deltas=message.deltas, request_id=request_id)
+                        request_id = ""
+                        if message.HasField("summary"):
+                            response.summary.CopyFrom(message.summary)
+                        if message.HasField("disclosure"):
+                            response.disclosure.CopyFrom(message.disclosure)
+                        yield response
+            finally:
+                self._meter.generation(caller.tenant, tally)
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
+        """See the contract."""
+        self._authenticate(context)
+        response = pb.ListModelsResponse()
+        for model in await self._router.list_models(_MODELS_TIMEOUT_S):
+            made = response.models.add(name=model.name, owned_by=model.owned_by, context_length=model.context_length)
+            made.created.CopyFrom(model.created)
+        return response
+
+    def _authenticate(self, context: _Context) -> Caller:
+        metadata = context.invocation_metadata()
+        return self._admission.authenticate(
+            telemetry.metadata_value(metadata, "authorization"), telemetry.metadata_value(metadata, "x-api-key")
+        )
