@@ -71,7 +71,7 @@ test-e2e: setup ## Run the end-to-end tests: whole processes, a real Envoy, a re
 	@$(PYTHON) -m pytest tests/e2e $(ARGS)
 
 ##@ Measure
-.PHONY: bench bench-gateway bench-gateway-peers bench-router bench-engine
+.PHONY: bench bench-cascade bench-gateway bench-gateway-peers bench-router bench-engine
 bench: setup ## First figures: what the mesh costs on the way to a model (a minute)
 	@$(PYTHON) -m bench.gateway --seconds 5 --rounds 1 --no-peers
 
@@ -86,6 +86,9 @@ bench-gateway-peers: setup ## Install the peers to measure against, apart from e
 
 bench-router: setup ## How long a routing decision takes, and how fast streams pass
 	@$(PYTHON) -m bench.router $(ARGS)
+
+bench-cascade: setup ## What a cascade saves, on real outcomes of a cheap and a strong model
+	@$(PYTHON) -m bench.cascade $(ARGS)
 
 bench-engine: setup ## Tokens a second of the engines on this machine's CPU
 	@$(PYTHON) -m bench.engine $(ARGS)

@@ -10,6 +10,7 @@ import typer
 
 from ops import console
 from ops.commands import plan as planning
+from ops.commands.cascade import cascade
 from ops.commands.chat import chat
 from ops.commands.config import config
 from ops.commands.explain import explain
@@ -40,6 +41,7 @@ def choose_state(
 for command in (up, down, status, scale, logs, chat, explain):
     app.command()(command)
 app.command(context_settings=planning.SETTINGS)(planning.plan)
+app.add_typer(cascade, name="cascade")
 app.add_typer(config, name="config")
 app.add_typer(keys, name="keys")
 
