@@ -23,6 +23,8 @@ from router.core.progress import Progress
 _METHOD: Final = "/headrace.inference.v1.Inference/Generate"
 # A replica that left may finish what it has: its channel is closed when that is over, or after this long.
 _LINGER_S: Final = 600.0
+# How long a stream of a replica that others find silent may be silent itself.
+_SUSPECT_S: Final = 0.5
 # gRPC's own deadline comes a little after ours, which knows what to say.
 _MARGIN_S: Final = 0.05
 
@@ -36,6 +38,8 @@ class ReplicaChannels:
         self._dial = dial
         self._channels: dict[str, tuple[grpc.aio.Channel, _Generate]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        # Streams under way, by replica.
+        self._live: dict[str, set[WatchedStream]] = {}
 
     def of(self, replica: Replica) -> grpc.aio.Channel:
         """The replica's channel."""
@@ -47,10 +51,16 @@ class ReplicaChannels:
         """See router.core.ports.Nodes."""
         channel, generate = self._of(candidate.replica)
         call = generate(request, timeout=deadline.left() + _MARGIN_S, metadata=telemetry.outgoing_metadata())
-        return WatchedStream(call, channel, timers, deadline)
+        return WatchedStream(call, channel, timers, deadline, self._live.setdefault(candidate.replica.id, set()))
+
+    def suspect(self, replica: Replica) -> None:
+        """The control plane hears nothing of the replica any more: end those of its streams that are silent too."""
+        for stream in tuple(self._live.get(replica.id, ())):
+            stream.suspect(replica)
 
     def drop(self, replica: Replica) -> None:
         """The replica left: let its streams end, then close."""
+        self._live.pop(replica.id, None)
         entry = self._channels.pop(_key(replica), None)
         if entry is not None:
             task = asyncio.create_task(entry[0].close(_LINGER_S))
@@ -87,9 +97,13 @@ def _key(replica: Replica) -> str:
 class WatchedStream:
     """One stream and its timers. Implements router.core.ports.NodeStream."""
 
-    __slots__ = ("_call", "_channel", "_deadline_at", "_error", "_look", "_loop", "_progress", "_timer")
+    __slots__ = ("_call", "_channel", "_deadline_at", "_error", "_live", "_look", "_loop", "_progress", "_timer")
 
-    def __init__(self, call: Any, channel: grpc.aio.Channel, timers: Timers, deadline: Deadline) -> None:
+    def __init__(
+        self, call: Any, channel: grpc.aio.Channel, timers: Timers, deadline: Deadline, live: set[WatchedStream]
+    ) -> None:
+        self._live = live
+        live.add(self)
         self._call = call
         self._channel = channel
         self._loop = asyncio.get_running_loop()
@@ -128,7 +142,20 @@ class WatchedStream:
         self._stop()
         self._call.cancel()
 
+    def suspect(self, replica: Replica) -> None:
+        """While the replica stays unhealthy, end the stream when nothing comes for half a second."""
+        self._loop.call_later(_SUSPECT_S, self._unless_moved, replica, self._progress.last_at)
+
+    def _unless_moved(self, replica: Replica, seen: float) -> None:
+        if self not in self._live or replica.healthy:
+            return
+        if self._progress.last_at == seen:
+            self._late("REPLICA_UNHEALTHY")
+        else:
+            self.suspect(replica)
+
     def _stop(self) -> None:
+        self._live.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

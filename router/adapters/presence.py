@@ -54,9 +54,13 @@ class Presence:
             if service.kind == _KIND
             for replica in service.replicas
         }
-        came, gone = self._fleet.seen({i: (s, a) for i, (s, a, _) in listed.items()}, self._clock.monotonic())
+        now = self._clock.monotonic()
+        came, gone = self._fleet.seen({i: (s, a) for i, (s, a, _) in listed.items()}, now)
         for replica in self._fleet.replicas.values():
-            replica.healthy = listed[replica.id][2] in _TAKES_WORK
+            health = listed[replica.id][2]
+            moved = self._fleet.judged(replica, health in _TAKES_WORK, now)
+            if moved and health == control_pb2.HEALTH_UNHEALTHY:
+                self._channels.suspect(replica)
         for replica in gone:
             self._watches.pop(replica).cancel()
             self._channels.drop(replica)

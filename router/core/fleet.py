@@ -149,6 +149,15 @@ class Fleet:
             self._rebuild()
         return came, gone
 
+    def judged(self, replica: Replica, healthy: bool, now: float) -> bool:
+        """Take over whether a replica takes work; one that does again is brought up slowly. Whether that is news."""
+        if replica.healthy == healthy:
+            return False
+        replica.healthy = healthy
+        if healthy:
+            replica.joined_at = now
+        return True
+
     def described(self, replica: Replica, cards: dict[str, Card]) -> None:
         """Take over what a replica says of its models."""
         replica.cards = cards

@@ -28,15 +28,22 @@ class FakeControl(control_pb2_grpc.ControlServicer):
         """End at once."""
         await self._server.grpc.stop(0)
 
-    def publish(self, services: dict[str, dict[str, str]], kinds: dict[str, str] | None = None) -> None:
-        """Services, each with its replicas' ids and addresses; every one is an inference service unless told."""
-        kinds = kinds or {}
+    def publish(
+        self,
+        services: dict[str, dict[str, str]],
+        kinds: dict[str, str] | None = None,
+        health: dict[str, pb.Health.ValueType] | None = None,
+    ) -> None:
+        """Services, each with its replicas' ids and addresses; healthy inference replicas unless told otherwise."""
+        kinds, health = kinds or {}, health or {}
         version = str(int(self._snapshot.version or "0") + 1)
         snapshot = pb.Snapshot(version=version)
         for name, replicas in services.items():
             service = snapshot.services.add(name=name, kind=kinds.get(name, "inference"))
             for replica_id, address in replicas.items():
-                service.replicas.add(id=replica_id, address=address, health=pb.HEALTH_HEALTHY, weight=1)
+                service.replicas.add(
+                    id=replica_id, address=address, health=health.get(replica_id, pb.HEALTH_HEALTHY), weight=1
+                )
         self._snapshot = snapshot
         self._changed.set()
         self._changed = asyncio.Event()

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from headrace.common.v1 import generation_pb2 as common
+from headrace.control.v1 import control_pb2
 from mesh.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -106,6 +107,44 @@ async def test_32_streams_outlive_a_killed_replica(tmp_path) -> None:
             assert answer.ids() == token_ids(f"prompt {i}", 60)
             assert answer.text == text_of(token_ids(f"prompt {i}", 60))
         assert sum(answer.disclosure.spliced for answer in answers) == killed
+
+
+async def test_silent_streams_of_an_unhealthy_replica_go_on_elsewhere_at_once(tmp_path) -> None:
+    config = routing(timers={**QUICK_TIMERS, "gap_s": 30, "first_token_s": 30, "headers_s": 30})
+    async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, config) as running:
+        for node in made:
+            node.default = Act(tokens=30, after=10, then="stall")
+        call = asyncio.ensure_future(running.answer("hello"))
+        await asyncio.wait([asyncio.ensure_future(n.started.wait()) for n in made], return_when=asyncio.FIRST_COMPLETED)
+        asked = next(n for n in made if n.started.is_set())
+        other = next(n for n in made if n is not asked)
+        other.default = Act(tokens=30)
+        started = time.monotonic()
+        everybody = {"nodes": {n.name: n.address for n in made}}
+        running.control.publish(everybody, health={asked.name: control_pb2.HEALTH_UNHEALTHY})
+        answer = await call
+        # Half a second of silence, counted from a look that comes at most half a second after the last token.
+        assert time.monotonic() - started < 2 * 0.5 + SLACK_S
+        assert answer.ids() == token_ids("hello", 30)
+        assert [(cause, why) for cause, _, why in answer.causes] == [("first", "REPLICA_UNHEALTHY"), ("resume", "")]
+
+
+async def test_a_draining_replica_keeps_its_streams_and_gets_no_others(tmp_path) -> None:
+    async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, routing()) as running:
+        for node in made:
+            node.default = Act(tokens=60, delay_s=0.01)
+        calls = [asyncio.ensure_future(running.answer(f"q{i}")) for i in range(12)]
+        async with asyncio.timeout(5):
+            while sum(node.active for node in made) < 12:
+                await asyncio.sleep(0.005)
+        everybody = {"nodes": {n.name: n.address for n in made}}
+        running.control.publish(everybody, health={"n0": control_pb2.HEALTH_DRAINING})
+        asked = len(made[0].requests)
+        assert asked
+        await running.answer("sees the new snapshot")
+        assert {(await running.answer(f"q{i}", max_tokens=2)).causes[0][1] for i in range(10)} == {"n1"}
+        answers = await asyncio.gather(*calls)
+        assert all(a.error is None and not a.disclosure.spliced for a in answers)
 
 
 async def test_a_stream_that_nobody_can_resume_ends_in_a_typed_error(tmp_path) -> None:
