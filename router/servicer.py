@@ -18,7 +18,7 @@ from router.core.router import Router
 
 DISCLOSURE_KEY: Final = "headrace-disclosure-bin"
 # Time kept back from the caller's deadline, so that the error which says what happened still arrives.
-_MARGIN_S: Final = 0.025
+_MARGIN_S: Final = 0.1
 _MOST_CHOICES: Final = 128
 
 _Context = grpc.aio.ServicerContext[Any, Any]
