@@ -60,7 +60,7 @@ _FUNCTIONS = {
 def load(path: Path = LIBRARY) -> ctypes.CDLL:
     """The library with its functions declared. Raises NativeUnavailable."""
     if not path.exists():
-        raise NativeUnavailable("not built; run make setup with a C++ compiler installed")
+        raise NativeUnavailable("not built; with a C++ compiler installed, run python -m inference.native.build")
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -69,10 +69,12 @@ def load(path: Path = LIBRARY) -> ctypes.CDLL:
     library.hr_error.restype = c_char_p
     built = json.loads(library.hr_build())
     if built["sources"] != sources_hash():
-        raise NativeUnavailable("built from other sources; run make setup")
+        raise NativeUnavailable("built from other sources; run python -m inference.native.build")
     missing = set(built["needs"]) - cpu_features()
     if missing:
-        raise NativeUnavailable(f"built for another CPU (this one lacks {', '.join(sorted(missing))}); run make setup")
+        raise NativeUnavailable(
+            f"built for another CPU (this one lacks {', '.join(sorted(missing))}); run python -m inference.native.build"
+        )
     for name, arguments in _FUNCTIONS.items():
         getattr(library, name).argtypes = arguments
         getattr(library, name).restype = c_int

@@ -1,0 +1,1 @@
+"""Tokens a second of the torch engine beside llama.cpp and transformers: `python -m bench.engine`."""

@@ -1,0 +1,77 @@
+"""Runs every engine in a process of its own, one after the other, on the same prompts; a table, then one JSON line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from bench.engine.workload import STREAMS, Result, Work, make_work
+
+ENGINES = ("headrace_torch", "llama_cpp", "transformers_generate")
+PEERS = {"llama_cpp": "llama_cpp", "transformers": "transformers_generate"}
+TARGETS = {1: 190, 16: 750, 64: 1400}
+
+
+def run_engine(engine: str, work: Work) -> tuple[Result, float]:
+    """The engine's result, and the seconds from its process's start until it had answered a first request."""
+    started = time.time()
+    command = [sys.executable, "-m", f"bench.engine.{engine}"]
+    work_json = json.dumps(asdict(work))
+    done = subprocess.run(command, input=work_json, text=True, capture_output=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{engine} failed:\n{done.stderr[-3000:]}")
+    result = Result(**json.loads(done.stdout.strip().splitlines()[-1]))
+    return result, result.ready_at - started
+
+
+def figures(results: dict[str, tuple[Result, float]]) -> list[dict[str, Any]]:
+    """Headrace's figures, each with its target and its peers'."""
+
+    def figure(name: str, unit: str, target: float, value: Any) -> dict[str, Any]:
+        peers = {peer: round(value(*results[engine]), 1) for peer, engine in PEERS.items() if engine in results}
+        ours = round(value(*results["headrace_torch"]), 1)
+        return {"name": name, "value": ours, "unit": unit, "target": target, "peers": peers}
+
+    return [
+        *(figure(f"cpu_tok_s_{n}", "tok/s", TARGETS[n], lambda result, _, n=n: result.tok_s[str(n)]) for n in STREAMS),
+        figure("ready_s", "s", 5, lambda _, ready: ready),
+        figure("rss_mb_16", "MB", 1200, lambda result, _: result.rss_mb_16),
+    ]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One line a figure: ours, the peers', and ours over the best peer's (for times and memory, the other way)."""
+    names = "".join(f"{peer:>14}" for peer in PEERS)
+    lines = [f"{'figure':<14}{'headrace':>10}{'target':>8}{names}{'ratio':>8}"]
+    for row in rows:
+        more = row["unit"] == "tok/s"
+        best = (max if more else min)(row["peers"].values(), default=row["value"])
+        ratio = row["value"] / best if more else best / row["value"]
+        peers = "".join(f"{row['peers'].get(peer, float('nan')):>14.1f}" for peer in PEERS)
+        lines.append(f"{row['name']:<14}{row['value']:>10.1f}{row['target']:>8}{peers}{ratio:>8.2f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m bench.engine")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--only", choices=ENGINES, action="append", help="leave the other engines out")
+    arguments = parser.parse_args()
+    work = make_work(arguments.tokens, arguments.threads)
+    chosen = {"headrace_torch", *(arguments.only or ENGINES)}
+    results = {engine: run_engine(engine, work) for engine in ENGINES if engine in chosen}
+    rows = figures(results)
+    print(f"SmolLM2-135M-Instruct Q4_1, {arguments.tokens} tokens out, greedy, {arguments.threads} threads\n")
+    print(table(rows))
+    print(json.dumps({"bench": "engine", "figures": rows}))
+
+
+if __name__ == "__main__":
+    main()
