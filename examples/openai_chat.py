@@ -9,10 +9,10 @@ client = OpenAI(
     base_url=os.environ.get("HEADRACE_URL", "http://127.0.0.1:8080/v1"), api_key=os.environ["HEADRACE_API_KEY"]
 )
 model = os.environ.get("HEADRACE_MODEL", "smollm2-135m-instruct")
-question = " ".join(sys.argv[1:]) or "What is the capital of France?"
+question = " ".join(sys.argv[1:]) or "What is the capital of France? Answer in one short sentence."
 
 with client.chat.completions.with_streaming_response.create(
-    model=model, messages=[{"role": "user", "content": question}], stream=True, max_tokens=64
+    model=model, messages=[{"role": "user", "content": question}], stream=True, temperature=0, max_tokens=64
 ) as response:
     for chunk in response.parse():
         if chunk.choices:

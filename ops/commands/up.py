@@ -128,8 +128,8 @@ def _print_address(stack: Stack, state: StateDir, headline: str, as_json: bool) 
 
 
 def _curl(url: str, key: str) -> str:
-    question = '{"role": "user", "content": "What is the capital of France?"}'
-    body = f'{{"model": "smollm2-135m-instruct", "stream": true, "messages": [{question}]}}'
+    question = '{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}'
+    body = f'{{"model": "smollm2-135m-instruct", "stream": true, "temperature": 0, "messages": [{question}]}}'
     headers = f"-H 'authorization: Bearer {key}' -H 'content-type: application/json'"
     return f"curl -sN {url}/v1/chat/completions {headers} -d '{body}'"
 

@@ -1,0 +1,1 @@
+"""Drills: what is broken on purpose, under load, and judged."""

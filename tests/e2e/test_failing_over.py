@@ -1,0 +1,64 @@
+"""A replica is killed under load: what had no token yet succeeds elsewhere, what had is continued or ends in words."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import openai
+
+from headrace.control.v1 import control_pb2, control_pb2_grpc
+from mesh.channel import open_channel
+from tests.e2e.mesh_under_test import Mesh
+from tests.e2e.streams import Streams, assert_whole, whole_answer
+
+
+async def test_a_killed_replica_fails_no_request(mesh: Mesh, client: openai.AsyncOpenAI) -> None:
+    """Requests without a token fail over; those with one are resumed by the replica that is left, word for word."""
+    text = await whole_answer(client, "paced")
+    pid = await asyncio.to_thread(mesh.pid, "paced-0")
+    early = Streams(client, "paced", 16)
+    await early.under_way()
+    late = Streams(client, "paced", 16)
+    await asyncio.to_thread(mesh.signal, "paced-0", signal.SIGKILL)
+    assert_whole(await late.end(), text)
+    assert_whole(await early.end(), text)
+    await asyncio.to_thread(mesh.wait_healthy)
+    assert await asyncio.to_thread(mesh.pid, "paced-0") != pid
+
+
+async def test_a_dead_replica_leaves_the_snapshot_and_comes_back_within_two_seconds_each(mesh: Mesh) -> None:
+    async with open_channel(f"127.0.0.1:{mesh.ports['control']}") as channel:
+        watch = control_pb2_grpc.ControlStub(channel).WatchSnapshot(control_pb2.WatchSnapshotRequest(), timeout=40)
+
+        async def until(health: int) -> float:
+            async for answer in watch:
+                for service in answer.snapshot.services:
+                    for replica in service.replicas:
+                        if replica.id == "paced-1" and (replica.health == control_pb2.HEALTH_HEALTHY) == health:
+                            return time.monotonic()
+            raise AssertionError("the watch ended")
+
+        await until(True)
+        pid = await asyncio.to_thread(mesh.pid, "paced-1")
+        await asyncio.to_thread(mesh.signal, "paced-1", signal.SIGKILL)
+        killed = time.monotonic()
+        assert await until(False) - killed < 2.0
+        await until(True)
+        watch.cancel()
+    await asyncio.to_thread(mesh.wait_healthy)
+    assert await asyncio.to_thread(mesh.pid, "paced-1") != pid
+
+
+async def test_the_control_plane_may_be_killed_without_anyone_noticing(mesh: Mesh, client: openai.AsyncOpenAI) -> None:
+    text = await whole_answer(client, "paced")
+    streams = Streams(client, "paced", 4)
+    await streams.under_way()
+    await asyncio.to_thread(mesh.signal, "control", signal.SIGKILL)
+    while_away = Streams(client, "paced", 4)
+    assert_whole(await while_away.end(), text)
+    assert_whole(await streams.end(), text)
+    await asyncio.to_thread(mesh.wait_healthy)
+    after = Streams(client, "paced", 2)
+    assert_whole(await after.end(), text)

@@ -1,0 +1,140 @@
+"""What an operator does: look, scale, restart, read logs, talk. Each with the `headrace` command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import openai
+
+from tests.e2e.mesh_under_test import Mesh, eventually, headrace
+from tests.e2e.streams import Streams, assert_whole, whole_answer
+
+
+def test_status_shows_every_process(mesh: Mesh) -> None:
+    mesh.wait_healthy()
+    rows = mesh.rows()
+    assert set(rows) == {
+        "envoy", "gateway-0", "gateway-1", "router-0", "router-1", "small-0", "paced-0", "paced-1", "alone-0",
+        "control",
+    }  # fmt: skip
+    assert all(row["pid"] and row["rss_mb"] > 5 for row in rows.values())
+    assert rows["paced-0"]["load"]["capacity"] > 0
+    assert rows["paced-0"]["load"]["breaker"] == "closed"
+    shown = mesh.headrace("status").stdout
+    assert all(name in shown for name in rows)
+
+
+async def test_scaling_drops_no_request_and_the_new_replica_takes_traffic(
+    mesh: Mesh, client: openai.AsyncOpenAI
+) -> None:
+    text = await whole_answer(client, "alone")
+    streams = [Streams(client, "alone", 4)]
+    await streams[0].under_way()
+    scaled = asyncio.create_task(asyncio.to_thread(mesh.headrace, "scale", "alone=2"))
+    while not scaled.done():
+        streams.append(Streams(client, "alone", 2))
+        await asyncio.sleep(0.2)
+    await scaled
+    during = Streams(client, "alone", 8)
+    await during.under_way()
+    replicas = await asyncio.to_thread(
+        lambda: {name for name, row in mesh.rows().items() if (row["load"] or {}).get("running")}
+    )
+    assert {"alone-0", "alone-1"} <= replicas
+    down = asyncio.create_task(asyncio.to_thread(mesh.headrace, "scale", "alone=1"))
+    while not down.done():
+        streams.append(Streams(client, "alone", 2))
+        await asyncio.sleep(0.2)
+    await down
+    for each in (*streams, during):
+        assert_whole(await each.end(), text)
+    await asyncio.to_thread(mesh.wait_healthy)
+    assert "alone-1" not in await asyncio.to_thread(mesh.rows)
+
+
+def test_a_wrong_scale_changes_nothing(mesh: Mesh) -> None:
+    before = (mesh.state / "stack.yaml").read_text()
+    for wrong in ("nobody=2", "alone", "alone=-1", "alone=9999"):
+        done = mesh.headrace("scale", wrong, check=False)
+        assert done.returncode == 2, wrong
+        assert "next:" in done.stderr
+    assert (mesh.state / "stack.yaml").read_text() == before
+
+
+def test_a_crashed_process_is_restarted(mesh: Mesh) -> None:
+    pid = mesh.signal("router-0", signal.SIGKILL)
+    eventually(lambda: mesh.pid("router-0") not in (0, pid), 15, "router-0 is started again")
+    mesh.wait_healthy()
+
+
+def test_up_while_it_is_up_says_so_and_prints_the_same(mesh: Mesh) -> None:
+    again = mesh.headrace("up", "--json")
+    assert json.loads(again.stdout)["key"] == mesh.key
+    assert "is up already" in mesh.headrace("up").stderr
+
+
+def test_every_xds_client_has_acknowledged_what_it_was_sent(mesh: Mesh) -> None:
+    mesh.wait_healthy()
+
+    def settled() -> bool:
+        dump = json.loads(mesh.headrace("config", "dump", "--json").stdout)
+        clients = {client["node_id"]: client["subscriptions"] for client in dump["clients"]}
+        assert {"edge-0", "gateway-0", "gateway-1", "router-0", "router-1"} <= set(clients)
+        refused = [one for subscriptions in clients.values() for one in subscriptions if one.get("nacked_version")]
+        assert refused == []
+        return all(one.get("sent_version") == one.get("acked_version") for each in clients.values() for one in each)
+
+    eventually(settled, 5, "everything is acknowledged")
+
+
+def test_chat_through_a_pipe_keeps_the_conversation(mesh: Mesh) -> None:
+    done = mesh.headrace(
+        "chat",
+        "--model",
+        "smollm2-135m-instruct",
+        input="What is the capital of France? Answer in one short sentence.\nSay hello.\n",
+    )
+    lines = done.stdout.splitlines()
+    assert "Paris" in done.stdout
+    assert len(lines) >= 2
+    wrong = mesh.headrace("chat", "--model", "nobody", input="hi\n", check=False)
+    assert wrong.returncode == 2
+    assert "smollm2-135m-instruct" in wrong.stderr
+
+
+def test_logs_show_what_a_service_wrote(mesh: Mesh) -> None:
+    assert "service.started" in mesh.headrace("logs", "router-0", "-n", "1000").stdout
+    both = mesh.headrace("logs", "gateway", "-n", "1").stdout
+    assert "gateway-0" in both
+    assert "gateway-1" in both
+    unknown = mesh.headrace("logs", "nobody", check=False)
+    assert unknown.returncode == 2
+    assert "router-0" in unknown.stderr
+
+
+def test_a_new_key_works_and_a_revoked_one_does_not(mesh: Mesh) -> None:
+    key = mesh.headrace("keys", "new", "--id", "visitor", "--tenant", "acme").stdout.strip()
+    client = openai.OpenAI(base_url=mesh.url, api_key=key, max_retries=0)
+
+    def works() -> bool:
+        try:
+            return bool(client.models.list().data)
+        except openai.AuthenticationError:
+            return False
+
+    with client:
+        eventually(works, 10, "the new key is known")
+        mesh.headrace("keys", "revoke", "visitor")
+        eventually(lambda: not works(), 10, "the revoked key is forgotten")
+
+
+def test_a_taken_port_is_named_before_anything_starts(mesh: Mesh, tmp_path: Path) -> None:
+    """A second mesh on the ports of the first."""
+    done = headrace(tmp_path / "s", "up", "--stack", str(mesh.state / "stack.yaml"), check=False)
+    assert done.returncode == 69
+    assert f"port {mesh.ports['edge']} (for edge.listen) is in use" in done.stderr
+    assert "next:" in done.stderr
+    assert not (tmp_path / "s" / "supervisord.pid").exists()

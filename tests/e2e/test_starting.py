@@ -1,0 +1,50 @@
+"""A second mesh beside the first: quick to start again, clear when it cannot, and quietly gone when it is stopped."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.e2e.mesh_under_test import free_ports, headrace
+
+_STACK = """\
+name: second
+control: 127.0.0.1:{0}
+edge: {{listen: "127.0.0.1:{1}", admin: "127.0.0.1:{2}"}}
+services:
+  gateway: {{kind: gateway, ports: {{grpc: {3}, http: {4}}}}}
+  router: {{kind: router, ports: {{grpc: {5}}}, env: {{HEADRACE_ROUTER_CONFIG: deploy/stacks/router.yaml}}}}
+  inference-small: {{kind: inference, ports: {{grpc: {6}}}, env: {{HEADRACE_INFERENCE_ENGINE: {engine}}}}}
+"""
+
+
+def write_stack(folder: Path, engine: str) -> Path:
+    base = free_ports(7)
+    path = folder / "stack.yaml"
+    path.write_text(_STACK.format(*range(base, base + 7), engine=engine))
+    return path
+
+
+def test_a_stopped_mesh_starts_again_within_ten_seconds(tmp_path: Path) -> None:
+    stack, state = write_stack(tmp_path, "llamacpp"), tmp_path / "s"
+    try:
+        headrace(state, "up", "--stack", str(stack))
+        headrace(state, "down")
+        assert "no mesh is running" in headrace(state, "down").stderr
+        started = time.monotonic()
+        shown = headrace(state, "up", "--stack", str(stack)).stdout
+        assert time.monotonic() - started < 10
+        assert (state / "dev.key").read_text().strip() in shown
+        assert "curl" in shown
+    finally:
+        headrace(state, "down")
+    assert headrace(state, "status", check=False).returncode == 69
+
+
+def test_a_process_that_cannot_start_is_shown_with_its_own_words(tmp_path: Path) -> None:
+    stack, state = write_stack(tmp_path, "no-such-engine"), tmp_path / "s"
+    done = headrace(state, "up", "--stack", str(stack), check=False)
+    assert done.returncode == 69
+    assert "inference-small-0 does not start" in done.stderr
+    assert "no-such-engine" in done.stderr
+    assert headrace(state, "status", check=False).returncode == 69
