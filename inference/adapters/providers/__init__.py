@@ -1,0 +1,1 @@
+"""Providers behind HTTP interfaces, as engines that take messages."""

@@ -1,0 +1,34 @@
+"""Puts a provider's engine together from its settings and its dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from inference.adapters.providers.credentials import Credentials
+from inference.adapters.providers.engine import ProviderEngine, Timers
+from inference.adapters.providers.settings import Capability, ProviderSettings, card
+from inference.adapters.providers.transport import Authorize, Transport
+from inference.core.providers.dialect import Dialect
+from inference.engines import ChatBackend
+
+
+def assemble(
+    settings: ProviderSettings, dialect: Dialect, authorize: Authorize, usual: Iterable[Capability]
+) -> ChatBackend:
+    """The engine; no connection is opened."""
+    transport = Transport(
+        settings.base_url,
+        connect_s=settings.connect_s,
+        headers_s=settings.headers_s,
+        limit=settings.max_running,
+        authorize=authorize,
+    )
+    engine = ProviderEngine(
+        dialect=dialect,
+        transport=transport,
+        credentials=Credentials(settings.api_key, settings.api_key_file),
+        card=card(settings, usual),
+        timers=Timers(settings.first_token_s, settings.gap_s),
+        max_running=settings.max_running,
+    )
+    return ChatBackend(engine, default_model=settings.upstream_model)

@@ -1,0 +1,132 @@
+"""Any provider as an engine: its dialect, over HTTP, within its timers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from headrace.inference.v1.inference_pb2 import ModelCard
+from inference.adapters.providers.credentials import Credentials
+from inference.adapters.providers.transport import Transport
+from inference.core.chat_port import ChatEvent, ChatRequest
+from inference.core.meter import RateMeter
+from inference.core.port import EngineLoad
+from inference.core.providers import failures
+from inference.core.providers.dialect import Dialect, Reader
+from inference.core.providers.sse import SseError, SseEvent, SseParser
+from mesh.errors import MeshError, ResourceExhausted, Unavailable
+
+_READ: Final = 16 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Limits in seconds, from the status line to the model's first sign of work, and between its signs of work."""
+
+    first_token_s: float
+    gap_s: float
+
+
+class ProviderEngine:
+    """See inference.core.chat_port.ChatEngine."""
+
+    def __init__(
+        self,
+        *,
+        dialect: Dialect,
+        transport: Transport,
+        credentials: Credentials,
+        card: ModelCard,
+        timers: Timers,
+        max_running: int,
+    ) -> None:
+        self._dialect = dialect
+        self._transport = transport
+        self._credentials = credentials
+        self._card = card
+        self._timers = timers
+        self._max_running = max_running
+        self._running = 0
+        self._meter = RateMeter()
+
+    async def start(self) -> None:
+        """See ChatEngine. Raises ValueError where the key file gives no key."""
+        self._credentials.check()
+
+    async def close(self) -> None:
+        """See ChatEngine."""
+        await self._transport.close()
+
+    @property
+    def card(self) -> ModelCard:
+        """See ChatEngine."""
+        return self._card
+
+    def load(self) -> EngineLoad:
+        """See ChatEngine. The rate is of text pieces: most providers send one a token."""
+        return EngineLoad(0, self._running, self._max_running, self._meter.rate(time.monotonic()))
+
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        """See ChatEngine."""
+        if self._running >= self._max_running:
+            message = f"{self._running} calls to the provider are under way, and no more are allowed"
+            raise ResourceExhausted(message, reason="QUEUE_FULL", retry_after_s=1.0)
+        self._running += 1
+        answering = False
+        try:
+            async with aclosing(self._answer(request)) as events:
+                async for event in events:
+                    answering = True
+                    yield event
+        except MeshError as error:
+            raise (failures.cut(error) if answering else error) from error
+        finally:
+            self._running -= 1
+
+    async def _answer(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        call, reader = self._dialect.call(request), self._dialect.reader(request)
+        async with self._transport.post(call, self._credentials.key()) as body:
+            async with aclosing(self._events(body, reader)) as events:
+                async for event in events:
+                    for delta in reader.take(event):
+                        self._meter.add(1, time.monotonic())
+                        yield delta
+                    if reader.done:
+                        break
+            last, summary = reader.end()
+        for delta in last:
+            yield delta
+        yield summary
+
+    async def _events(self, body: aiohttp.StreamReader, reader: Reader) -> AsyncGenerator[SseEvent, None]:
+        """The stream's events until it ends. Only what the reader calls progress winds the timers up again."""
+        parser = SseParser()
+        due = time.monotonic() + self._timers.first_token_s
+        seen = 0
+        while chunk := await _read(body, due, "GAP_TIMEOUT" if seen else "FIRST_TOKEN_TIMEOUT"):
+            try:
+                events = parser.feed(chunk)
+            except SseError as error:
+                raise failures.malformed(str(error)) from error
+            for event in events:
+                yield event
+                if reader.progress > seen:
+                    seen = reader.progress
+                    due = time.monotonic() + self._timers.gap_s
+
+
+async def _read(body: aiohttp.StreamReader, due: float, reason: str) -> bytes:
+    """The next bytes; none at the end. Raises Unavailable."""
+    try:
+        async with asyncio.timeout(due - time.monotonic()):
+            return await body.read(_READ)
+    except TimeoutError as error:
+        raise Unavailable("the provider fell silent", reason=reason) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise Unavailable("the provider's connection broke", reason="PROVIDER_STREAM_BROKEN") from error

@@ -1,0 +1,1 @@
+"""What the providers' HTTP interfaces say, in the contract's terms and back; no I/O."""

@@ -1,0 +1,183 @@
+"""The stream of Anthropic's Messages API, read into deltas."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from headrace.common.v1 import generation_pb2 as pb
+from inference.core.providers import failures
+from inference.core.providers.finishing import Choices
+from inference.core.providers.sse import SseEvent
+
+_FINISH: Final = {
+    "end_turn": pb.FINISH_REASON_STOP,
+    "stop_sequence": pb.FINISH_REASON_STOP,
+    "max_tokens": pb.FINISH_REASON_LENGTH,
+    "model_context_window_exceeded": pb.FINISH_REASON_LENGTH,
+    "tool_use": pb.FINISH_REASON_TOOL_CALLS,
+    "refusal": pb.FINISH_REASON_CONTENT_FILTER,
+}
+_TOOL_USE: Final = "tool_use"
+
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Message(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+class _Block(msgspec.Struct):
+    type: str
+    id: str = ""
+    name: str = ""
+    text: str = ""
+    input: dict[str, Any] | None = None
+
+
+class _StopDetails(msgspec.Struct):
+    explanation: str | None = None
+
+
+class _Delta(msgspec.Struct):
+    # Of content_block_delta.
+    type: str = ""
+    text: str = ""
+    partial_json: str = ""
+    # Of message_delta.
+    stop_reason: str | None = None
+    stop_details: _StopDetails | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    index: int = 0
+    message: _Message | None = None
+    content_block: _Block | None = None
+    delta: _Delta | None = None
+    usage: _Usage | None = None
+
+
+_decoder = msgspec.json.Decoder(_Event)
+
+
+class AnthropicReader:
+    """See inference.core.providers.dialect.Reader. Kinds of events and blocks that are not known are read over."""
+
+    def __init__(self) -> None:
+        self._choices = Choices(1)
+        self._usage = _Usage()
+        self.done = False
+        # By content block: the call's place among the calls, and whether its arguments have begun.
+        self._calls: dict[int, int] = {}
+        self._begun: set[int] = set()
+
+    @property
+    def progress(self) -> int:
+        """See Reader."""
+        return self._choices.progress
+
+    def take(self, event: SseEvent) -> list[pb.ChoiceDelta]:
+        """See Reader."""
+        try:
+            decoded = _decoder.decode(event.data)
+        except msgspec.DecodeError as error:
+            raise failures.malformed("an event that is not a message's") from error
+        if decoded.type == "error" or event.name == "error":
+            raise failures.of_body(failures.decode_error(event.data.encode()))
+        gained = self._gained(decoded)
+        return [gained] if gained is not None else []
+
+    def end(self) -> tuple[list[pb.ChoiceDelta], pb.GenerationSummary]:
+        """See Reader."""
+        if not self.done:
+            raise failures.ended_early("message_stop")
+        return self._choices.end(), pb.GenerationSummary(usage=_to_usage(self._usage))
+
+    def _gained(self, event: _Event) -> pb.ChoiceDelta | None:
+        if event.type == "content_block_start" and event.content_block is not None:
+            return self._start(event.index, event.content_block)
+        if event.type == "content_block_delta" and event.delta is not None:
+            return self._more(event.index, event.delta)
+        if event.type == "content_block_stop":
+            return self._stop(event.index)
+        if event.type == "message_delta" and event.delta is not None:
+            return self._ending(event.delta, event.usage)
+        if event.type == "message_start" and event.message is not None:
+            self._count(event.message.usage)
+        elif event.type == "message_stop":
+            self.done = True
+        return None
+
+    def _start(self, index: int, block: _Block) -> pb.ChoiceDelta | None:
+        self._choices.gained()
+        if block.type != _TOOL_USE:
+            return pb.ChoiceDelta(text=block.text) if block.text else None
+        self._calls[index] = place = len(self._calls)
+        arguments = ""
+        if block.input:
+            # Never seen so far: arguments that come whole.
+            self._begun.add(index)
+            arguments = msgspec.json.encode(block.input).decode()
+        call = pb.ToolCallDelta(index=place, id=block.id, name=block.name, arguments_json=arguments)
+        return pb.ChoiceDelta(tool_calls=[call])
+
+    def _more(self, index: int, delta: _Delta) -> pb.ChoiceDelta | None:
+        self._choices.gained()
+        if delta.type == "text_delta" and delta.text:
+            return pb.ChoiceDelta(text=delta.text)
+        if delta.type == "input_json_delta" and delta.partial_json:
+            return self._arguments(index, delta.partial_json)
+        return None
+
+    def _stop(self, index: int) -> pb.ChoiceDelta | None:
+        # A call without arguments sends none, and its caller expects an object.
+        return self._arguments(index, "{}") if index in self._calls and index not in self._begun else None
+
+    def _arguments(self, index: int, text: str) -> pb.ChoiceDelta:
+        if index not in self._calls:
+            raise failures.malformed("arguments of a call that was not begun")
+        self._begun.add(index)
+        return pb.ChoiceDelta(tool_calls=[pb.ToolCallDelta(index=self._calls[index], arguments_json=text)])
+
+    def _ending(self, delta: _Delta, usage: _Usage | None) -> pb.ChoiceDelta | None:
+        self._count(usage)
+        if delta.stop_reason is None:
+            return None
+        if delta.stop_reason not in _FINISH:
+            raise failures.malformed("a stop reason that means nothing here")
+        self._choices.finish(0, _FINISH[delta.stop_reason])
+        if delta.stop_reason != "refusal":
+            return None
+        details = delta.stop_details
+        return pb.ChoiceDelta(refusal=(details.explanation if details else None) or "The provider refused to answer.")
+
+    def _count(self, usage: _Usage | None) -> None:
+        """Take over the figures; they are running totals, and each event gives some of them."""
+        for name in _Usage.__struct_fields__ if usage is not None else ():
+            value = getattr(usage, name)
+            if value is not None:
+                setattr(self._usage, name, value)
+
+
+def _to_usage(usage: _Usage) -> pb.Usage:
+    cached = usage.cache_read_input_tokens or 0
+    details = usage.output_tokens_details
+    return pb.Usage(
+        # Anthropic counts what came from the cache, and what went into it, apart.
+        prompt_tokens=(usage.input_tokens or 0) + cached + (usage.cache_creation_input_tokens or 0),
+        completion_tokens=usage.output_tokens or 0,
+        cached_tokens=cached,
+        reasoning_tokens=(details.thinking_tokens if details else None) or 0,
+    )

@@ -1,0 +1,213 @@
+"""Engines against servers that send exact bytes: keys, redirects, cut bodies, and the other dialects over HTTP."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.common.v1 import generation_pb2 as pb
+from inference.adapters.providers import anthropic, gemini, openai
+from inference.adapters.providers.settings import ProviderSettings
+from inference.core.chat_port import ChatEngine
+from mesh.config import ConfigErrors, Secret, load
+from mesh.errors import MeshError, Outcome
+from tests.integration.providers.serving import CHUNKED, EVENTS, chunk, event, reply, serving
+from tests.unit.inference.providers.asking import USER, chat_request
+
+_KEY = "sk-very-secret-key"
+_QUICK: dict[str, Any] = {"headers_s": 1.0, "first_token_s": 1.0, "gap_s": 1.0}
+_MODULES: dict[str, tuple[Any, type[ProviderSettings]]] = {
+    "openai": (openai, openai.OpenAISettings),
+    "anthropic": (anthropic, anthropic.AnthropicSettings),
+    "gemini": (gemini, gemini.GeminiSettings),
+}
+_ANTHROPIC = (
+    event({"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}, "message_start"),
+    event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+    event({"type": "ping"}, "ping"),
+    event({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hej"}}),
+    event({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}),
+    event({"type": "message_stop"}, "message_stop"),
+)
+_GEMINI = (
+    event({"candidates": [{"content": {"parts": [{"text": "Hej"}]}}]}),
+    event({"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 3}}),
+)
+_OPENAI = (
+    event({"choices": [{"index": 0, "delta": {"content": "Hej"}}]}),
+    event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
+    event("[DONE]"),
+)
+_ANSWERS = {"openai": _OPENAI, "anthropic": _ANTHROPIC, "gemini": _GEMINI}
+
+
+def _engine(kind: str, url: str, **settings: Any) -> ChatEngine:
+    module, settings_type = _MODULES[kind]
+    given = {"upstream_model": "up", "base_url": url, "api_key": Secret(_KEY)} | _QUICK | settings
+    engine: ChatEngine = module.build(settings_type(**given)).engine
+    return engine
+
+
+async def _ask(engine: ChatEngine) -> tuple[str, MeshError | None]:
+    text = ""
+    try:
+        await engine.start()
+        async for happened in engine.generate(chat_request(USER)):
+            text += happened.text if isinstance(happened, pb.ChoiceDelta) else ""
+    except MeshError as error:
+        return text, error
+    finally:
+        await engine.close()
+    return text, None
+
+
+@pytest.mark.parametrize("kind", _MODULES)
+async def test_each_dialect_over_http(kind: str) -> None:
+    """One byte at a time, chunked, with CRLF line ends: the answer is whole and the key is where it belongs."""
+    body = b"".join(_ANSWERS[kind]).replace(b"\n", b"\r\n")
+    pieces = [chunk(body[i : i + 1]) for i in range(len(body))]
+    async with serving(CHUNKED, *pieces, chunk(b"")) as server:
+        text, error = await _ask(_engine(kind, server.url))
+    assert (text, error) == ("Hej", None)
+    asked = server.asked[0]
+    target, header = {
+        "openai": ("/v1/chat/completions", ("authorization", f"Bearer {_KEY}")),
+        "anthropic": ("/v1/messages", ("x-api-key", _KEY)),
+        "gemini": ("/v1/models/up:streamGenerateContent?alt=sse", ("x-goog-api-key", _KEY)),
+    }[kind]
+    assert asked.target == target
+    assert asked.headers[header[0]] == header[1]
+    assert _KEY not in json.dumps(asked.body) + asked.target
+    if kind == "anthropic":
+        assert asked.headers["anthropic-version"] == "2026-10-21"
+
+
+@pytest.mark.parametrize("kind", _MODULES)
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_a_cut_body_is_never_an_answer(kind: str, kept: int) -> None:
+    """Cut before and after the first token, with the connection simply gone."""
+    sent = _ANSWERS[kind][: {"anthropic": 4}.get(kind, 1)] if kept else ()
+    async with serving(CHUNKED, *(chunk(piece) for piece in sent)) as server:
+        text, error = await _ask(_engine(kind, server.url))
+    assert text == ("Hej" if kept else "")
+    assert error is not None
+    assert error.outcome is (Outcome.MIDSTREAM_FAULT if kept else Outcome.FAULT)
+    assert error.reason == "PROVIDER_STREAM_BROKEN"
+
+
+@pytest.mark.parametrize("kind", _MODULES)
+async def test_a_body_that_ends_politely_but_early_is_no_answer(kind: str) -> None:
+    """The last event is missing: no finish reason is invented."""
+    sent = b"".join(_ANSWERS[kind][:-1])
+    async with serving(CHUNKED, chunk(sent), chunk(b"")) as server:
+        text, error = await _ask(_engine(kind, server.url))
+    assert text == "Hej"
+    assert error is not None
+    assert (error.reason, error.outcome) == ("PROVIDER_STREAM_ENDED_EARLY", Outcome.MIDSTREAM_FAULT)
+
+
+async def test_keep_alives_do_not_hold_a_timer_off() -> None:
+    """Comments come, the model does not: the gap counts."""
+    script: list[bytes | float] = [EVENTS, _OPENAI[0]]
+    for _ in range(20):
+        script += [0.05, b": still here\n\n"]
+    async with serving(*script) as server:
+        text, error = await _ask(_engine("openai", server.url, gap_s=0.3))
+    assert text == "Hej"
+    assert error is not None
+    assert error.reason == "GAP_TIMEOUT"
+
+
+async def test_the_key_does_not_follow_a_redirect() -> None:
+    """A redirect is a misconfiguration, not a place to send the key to."""
+    async with serving(EVENTS) as other, serving(reply(307, location=other.url)) as server:
+        _, error = await _ask(_engine("openai", server.url))
+    assert error is not None
+    assert error.reason == "PROVIDER_MISCONFIGURED"
+    assert not other.asked
+
+
+@pytest.mark.parametrize("status", [400, 401, 422])
+async def test_the_key_is_in_no_error(status: int) -> None:
+    """Not even where the provider repeats it."""
+    async with serving(reply(status, {"error": {"message": f"Incorrect API key: {_KEY}"}})) as server:
+        _, error = await _ask(_engine("openai", server.url))
+    assert error is not None
+    assert _KEY not in f"{error!r} {error.message} {error.metadata} {error.__cause__!r}"
+
+
+async def test_an_answer_without_a_stream_is_refused() -> None:
+    """A server that ignores `stream` does not become an empty answer."""
+    async with serving(reply(200, {"choices": []})) as server:
+        _, error = await _ask(_engine("openai", server.url))
+    assert error is not None
+    assert error.reason == "PROVIDER_MALFORMED"
+
+
+async def test_an_endless_line_is_refused() -> None:
+    """What a broken server sends does not fill the node's memory."""
+    async with serving(EVENTS, b"data: " + b"x" * (2 << 20)) as server:
+        _, error = await _ask(_engine("openai", server.url))
+    assert error is not None
+    assert error.reason == "PROVIDER_MALFORMED"
+
+
+async def test_a_rotated_key_is_read_again(tmp_path: Path) -> None:
+    """A mounted file that was replaced gives the next call its new key; an empty one is the node's fault."""
+    file = tmp_path / "key"
+    file.write_text("first-key\n")
+    async with serving(EVENTS, *_OPENAI) as server:
+        engine = _engine("openai", server.url, api_key=Secret(""), api_key_file=file)
+        await engine.start()
+        for key in ("first-key", "second-key"):
+            replacement = tmp_path / "new"
+            replacement.write_text(key)
+            replacement.replace(file)
+            assert [event async for event in engine.generate(chat_request(USER))]
+        replacement.write_text("")
+        replacement.replace(file)
+        with pytest.raises(MeshError) as caught:
+            [event async for event in engine.generate(chat_request(USER))]
+        await engine.close()
+    assert [asked.headers["authorization"] for asked in server.asked] == ["Bearer first-key", "Bearer second-key"]
+    assert caught.value.reason == "PROVIDER_KEY_MISSING"
+    with pytest.raises(ValueError, match="key file"):
+        await _engine("openai", server.url, api_key=Secret(""), api_key_file=file).start()
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({}, "H_UPSTREAM_MODEL: required"),
+        ({"H_UPSTREAM_MODEL": "m", "H_BASE_URL": "ftp://x"}, "base_url"),
+        ({"H_UPSTREAM_MODEL": "m", "H_BASE_URL": "http://example.org/v1", "H_API_KEY": _KEY}, "https only"),
+        ({"H_UPSTREAM_MODEL": "m", "H_BASE_URL": "https://u:p@example.org/v1"}, "credentials"),
+        ({"H_UPSTREAM_MODEL": "m", "H_API_KEY": _KEY, "H_API_KEY_FILE": "x"}, "give one of them"),
+        ({"H_UPSTREAM_MODEL": "m", "H_GAP_S": "0"}, "H_GAP_S"),
+        ({"H_UPSTREAM_MODEL": "m", "H_CAPABILITIES": "chat,flying"}, "H_CAPABILITIES"),
+    ],
+)
+def test_wrong_settings_are_refused_in_words(env: dict[str, str], says: str) -> None:
+    """The message names the setting, and never a key."""
+    with pytest.raises(ConfigErrors, match=says) as caught:
+        load(openai.OpenAISettings, "H_", env)
+    assert _KEY not in str(caught.value)
+
+
+def test_a_models_name_cannot_leave_its_place_in_the_path() -> None:
+    """Gemini's model is a part of the URL."""
+    with pytest.raises(ValueError, match="upstream_model"):
+        gemini.GeminiSettings(upstream_model="../x", base_url="https://example.org")
+
+
+@pytest.mark.parametrize(
+    ("url", "field"), [("https://api.openai.com/v1", "max_completion_tokens"), ("http://127.0.0.1:1/v1", "max_tokens")]
+)
+def test_the_limits_name_follows_the_server(url: str, field: str) -> None:
+    """OpenAI's newer models refuse the older name, and most other servers know only that."""
+    engine = _engine("openai", url)
+    request = chat_request(USER, sampling={"max_tokens": 4})
+    assert field in engine._dialect.call(request).body  # type: ignore[attr-defined]  # what would be sent
