@@ -13,6 +13,7 @@ from mesh.clock import SYSTEM, Clock
 from mesh.config import ConfigErrors
 from mesh.control.adapters.ads import SERVICE_NAME as ADS_NAME
 from mesh.control.adapters.ads import Ads
+from mesh.control.adapters.metrics import count_snapshots
 from mesh.control.adapters.replica_health import ReplicaHealth
 from mesh.control.adapters.stack_file import StackFile
 from mesh.control.config import ControlConfig
@@ -76,6 +77,7 @@ class _Plane:
         service.background("fault_expiry", self._expire_faults())
         service.background("publish", self._publisher.run())
         service.background("push", self._ads.run())
+        service.background("metrics", count_snapshots(self._publisher))
         service.starting("first_snapshot", self._first_snapshot())
         # Watching clients never end by themselves; they keep what they have.
         service.drains += [self._ads.close, servicer.close]

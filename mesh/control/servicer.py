@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
@@ -15,9 +15,10 @@ from mesh.control.adapters.ads import Ads, Client
 from mesh.control.core.model import Fault, Service
 from mesh.control.core.publisher import Publication, Publisher
 from mesh.control.core.view import MeshView
-from mesh.errors import FailedPrecondition, InvalidArgument, Unavailable
+from mesh.errors import FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
 
-_DEFAULT_LASTS_S = 60.0
+_DEFAULT_LASTS_S: Final = 60.0
+MAX_WATCHERS: Final = 1024
 
 
 class ControlServicer(control_pb2_grpc.ControlServicer):
@@ -30,6 +31,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._clock = clock
         self._faults_on = faults_on
         self._closed = asyncio.Event()
+        self._watchers = 0
 
     async def close(self, _deadline_s: float) -> None:
         """End every watch."""
@@ -42,7 +44,10 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def WatchSnapshot(
         self, request: pb.WatchSnapshotRequest, context: object
     ) -> AsyncIterator[pb.WatchSnapshotResponse]:
-        """See the contract."""
+        """See the contract. Errors: RESOURCE_EXHAUSTED (too many watch)."""
+        if self._watchers >= MAX_WATCHERS:
+            raise ResourceExhausted(f"at most {MAX_WATCHERS} watch", reason="TOO_MANY_WATCHERS")
+        self._watchers += 1
         seen: Publication | None = None
         closed = asyncio.ensure_future(self._closed.wait())
         try:
@@ -57,6 +62,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
                     newer.cancel()
                 yield pb.WatchSnapshotResponse(snapshot=self._message(seen))
         finally:
+            self._watchers -= 1
             closed.cancel()
 
     async def ListClients(self, request: pb.ListClientsRequest, context: object) -> pb.ListClientsResponse:

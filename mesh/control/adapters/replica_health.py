@@ -19,8 +19,8 @@ from mesh.stack import Stack
 
 # The open stream tells of a drain and of a death at once. A process that was stopped does neither, so it is asked as
 # well: it is out after at most the sum of the two.
-CHECK_EVERY_S: Final = 0.5
-CHECK_TIMEOUT_S: Final = 1.0
+CHECK_EVERY_S: Final = 0.4
+CHECK_TIMEOUT_S: Final = 1.2
 # An answer that is so much later than its deadline was held up here, not there.
 _STALLED_S: Final = 0.5
 _RECONNECT_S: Final = 0.1

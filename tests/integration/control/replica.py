@@ -1,7 +1,7 @@
 """A replica to look at, in a process of its own: gRPC health, a call that says who answers, a stream, and HTTP.
 
 It answers as `test.Replica` and under the name of a service that the edge lets through.
-SIGUSR1 makes it say NOT_SERVING, SIGUSR2 SERVING again.
+SIGUSR1 makes it say NOT_SERVING, SIGUSR2 SERVING again, SIGHUP fail calls while it says SERVING.
 """
 
 import asyncio
@@ -36,7 +36,12 @@ async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.close()
 
 
-async def who(_request: bytes, _context: object) -> bytes:
+failing = asyncio.Event()
+
+
+async def who(_request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    if failing.is_set():
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "broken")
     return sys.argv[1].encode()
 
 
@@ -74,6 +79,7 @@ async def main() -> None:
         (signal.SIGUSR2, health_pb2.HealthCheckResponse.SERVING),
     ):
         loop.add_signal_handler(number, lambda s=status: asyncio.ensure_future(servicer.set("", s)))
+    loop.add_signal_handler(signal.SIGHUP, failing.set)
     print("listening", flush=True)
     await server.wait_for_termination()
 

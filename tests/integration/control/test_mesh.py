@@ -103,6 +103,23 @@ async def test_a_replica_is_reached_by_its_own_name_and_nobody_fails_fast(mesh: 
     assert time.monotonic() - started < 1
 
 
+async def test_a_replica_that_fails_where_others_do_not_is_left_out(mesh: Mesh) -> None:
+    """It says SERVING, so only its callers can tell: gRPC's outlier detection, as the cluster sets it."""
+    mesh.add_service("small", replicas=3)
+    mesh.write()
+    await asyncio.gather(*(mesh.start_replica(f"small-{i}") for i in range(3)))
+    await mesh.start_control()
+    channel = mesh.channel("small")
+    await reaches(channel, "small-0", "small-1", "small-2")
+    mesh.processes["small-2"].signal(signal.SIGHUP)
+    await reaches(channel, "small-0", "small-1", "UNAVAILABLE")
+
+    async def left_out() -> bool:
+        return await answers(channel, 90) == {"small-0", "small-1"}
+
+    await until(left_out, 10, "leaving the outlier out")
+
+
 async def test_a_wrong_stack_file_changes_nothing_and_is_shown(mesh: Mesh) -> None:
     stub = await small(mesh)
     good = mesh.stack_file.read_text()
