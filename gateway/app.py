@@ -21,6 +21,7 @@ from gateway.servicer import GatewayServicer
 from headrace.gateway.v1 import gateway_pb2_grpc
 from mesh.clock import SYSTEM
 from mesh.config import ConfigErrors
+from mesh.discovery import registration
 from mesh.errors import MeshError
 from mesh.lifecycle import Service, State
 from mesh.resilience import LoadShed
@@ -36,6 +37,7 @@ async def build(config: GatewayConfig) -> Service:
     except KeysFileError as error:
         raise ConfigErrors(error.problems) from error
     service = Service(config, (_NAME,), blockers=("http", "router"))
+    service.registration = registration(config, kind="gateway", ports={"http": int(config.http.rpartition(":")[2])})
     router = RouterClient(config.router)
     service.closing(router.close)
     admission = Admission(keys, LoadShed(config.max_inflight), SYSTEM, config.deadline_s)

@@ -14,6 +14,7 @@ from inference.core.text_engine import TextEngine
 from inference.engines import ChatBackend
 from inference.servicer import Servicer
 from mesh.config import ConfigErrors
+from mesh.discovery import registration
 from mesh.lifecycle import Service, State
 
 _NAME = inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name
@@ -39,6 +40,7 @@ async def build(config: InferenceConfig) -> Service:
             broken.set_exception(error)
 
     service = Service(config, (_NAME,), blockers=(_MODEL_LOAD,))
+    service.registration = registration(config, kind="inference")
     servicer = Servicer(
         name=config.model or backend.default_model,
         engine_name=config.engine,

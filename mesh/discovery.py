@@ -190,3 +190,10 @@ def consul_registration(
 ) -> ConsulRegistration | None:
     """The registration that `config` asks for; None where it names no agent. `ports` are those besides gRPC."""
     return ConsulRegistration(config, kind=kind, ports=ports) if config.consul else None
+
+
+def registration(
+    config: ProcessConfig, *, kind: str, ports: Mapping[str, int] | None = None
+) -> ConsulRegistration | None:
+    """What `service.registration` of a process should be: None where its configuration names no registry."""
+    return ConsulRegistration(config, kind=kind, ports=ports) if config.consul else None

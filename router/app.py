@@ -7,7 +7,7 @@ import random
 from headrace.router.v1 import router_pb2_grpc
 from mesh.clock import SYSTEM
 from mesh.config import ConfigErrors
-from mesh.discovery import SnapshotWatcher
+from mesh.discovery import SnapshotWatcher, registration
 from mesh.lifecycle import Service
 from mesh.resilience import BreakerPolicy, Guards, LoadShed, RetryPolicy, Stack
 from router.adapters.metrics import PrometheusMetrics
@@ -35,6 +35,7 @@ async def build(config: RouterConfig) -> Service:
     except RoutingFileError as error:
         raise ConfigErrors(str(error).splitlines()) from error
     service = Service(config, ("headrace.router.v1.Router",), blockers=("first_snapshot",))
+    service.registration = registration(config, kind="router")
     opinions = Opinions()
     stack = _stack(config, routing.catalog, opinions)
     channels = ReplicaChannels(config.dial)
