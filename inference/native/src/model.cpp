@@ -14,6 +14,9 @@ struct Model::Step {
 
 namespace {
 
+// More stages than a layer, and than the rest of a step, can have.
+constexpr int kLayerStages = 24, kOtherStages = 8;
+
 void grow(std::vector<float>& buffer, size_t size) {
   if (buffer.size() < size) buffer.resize(size);
 }
@@ -24,7 +27,7 @@ const float* or_null(const std::vector<float>& values) { return values.empty() ?
 
 Model::Model(const Config& c)
     : config(c),
-      pool(c.threads),
+      pool(c.threads, c.layers * kLayerStages + kOtherStages),
       memory(c.layers, c.blocks, c.kv_heads, c.head_size),
       layers(c.layers),
       scratch_(pool.size()) {}
@@ -87,8 +90,7 @@ void Model::set_rotation(int layer, std::vector<float> frequencies, int window) 
 
 // Norms rows of x into normed_ and the inputs of the next product.
 void Model::normalize(Worker& worker, int count, const float* x, const std::vector<float>& norm, Kind kind) {
-  if (worker.id() == 0) inputs_.resize(count, config.hidden);
-  worker.meet();
+  worker.once([&] { inputs_.resize(count, config.hidden); });
   worker.each(count, [&](int t) {
     const size_t at = size_t(t) * config.hidden;
     rms_norm(x + at, norm.data(), config.hidden, config.norm_eps, &normed_[at]);
@@ -113,8 +115,7 @@ void Model::attention(Worker& worker, Step& step, int index) {
   adapt(worker, step, index, kValue, normed_.data(), values_.data());
   rotate_and_store(worker, step, index);
   attend_all(worker, step, index);
-  if (worker.id() == 0) inputs_.resize(n, query_width);
-  worker.meet();
+  worker.once([&] { inputs_.resize(n, query_width); });
   worker.each(n, [&](int t) { inputs_.set_row(kind, t, &attended_[size_t(t) * query_width]); });
   add_back(worker, step, index, kOutput, layer.norms[kAfterAttention]);
 }
@@ -168,8 +169,7 @@ void Model::feed_forward(Worker& worker, Step& step, int index) {
   multiply(worker, inputs_, products, 2);
   adapt(worker, step, index, kGate, normed_.data(), gate_.data());
   adapt(worker, step, index, kUp, normed_.data(), up_.data());
-  if (worker.id() == 0) inputs_.resize(n, width);
-  worker.meet();
+  worker.once([&] { inputs_.resize(n, width); });
   const int groups = width / kGroup;
   worker.each(n * groups, [&](int item) {
     float* gate = &gate_[size_t(item) * kGroup];
@@ -218,8 +218,7 @@ void Model::adapt(Worker& worker, Step& step, int index, Projection projection, 
 }
 
 void Model::logits_of(Worker& worker, const Batch& batch, float* logits) {
-  if (worker.id() == 0) inputs_.resize(batch.rows, config.hidden);
-  worker.meet();
+  worker.once([&] { inputs_.resize(batch.rows, config.hidden); });
   worker.each(batch.rows, [&](int r) {
     float* row = &normed_[size_t(r) * config.hidden];
     const float* x = &x_[size_t(batch.logits_rows[r]) * config.hidden];

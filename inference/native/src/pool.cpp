@@ -14,9 +14,18 @@ inline void pause() {
 #endif
 }
 
+// One turn of waiting: spins at first, then lets others run.
+inline void idle(int& spins) {
+  if (++spins < kSpins) {
+    pause();
+  } else {
+    sched_yield();
+  }
+}
+
 }  // namespace
 
-Pool::Pool(int threads) : size_(threads < 1 ? 1 : threads) {
+Pool::Pool(int threads, int stages) : size_(threads < 1 ? 1 : threads), stages_(stages) {
   for (int id = 1; id < size_; id++) threads_.emplace_back([this, id] { loop(id); });
 }
 
@@ -28,13 +37,27 @@ Pool::~Pool() {
 }
 
 void Pool::run(const std::function<void(Worker&)>& work) {
-  for (Counter& counter : counters_) counter.next = 0;
+  for (Stage& stage : stages_) {
+    if (stage.next.load(std::memory_order_relaxed) == 0) break;  // the last run had no more
+    stage.next.store(0, std::memory_order_relaxed);
+    stage.done.store(0, std::memory_order_relaxed);
+  }
   work_ = &work;
+  gate_.store(kOpen);
   epoch_.fetch_add(1);
   epoch_.notify_all();
   Worker worker(*this, 0);
   work(worker);
-  meet();
+  gate_.fetch_and(~kOpen);
+  for (int spins = 0; gate_.load() != 0;) idle(spins);
+}
+
+bool Pool::enter() {
+  unsigned gate = gate_.load();
+  while (gate & kOpen) {
+    if (gate_.compare_exchange_weak(gate, gate + 1)) return true;
+  }
+  return false;
 }
 
 void Pool::loop(int id) {
@@ -44,26 +67,15 @@ void Pool::loop(int id) {
     epoch_.wait(seen);
     seen = epoch_.load();
     if (stopping_) return;
+    if (!enter()) continue;
     Worker worker(*this, id);
     (*work_)(worker);
-    meet();
+    gate_.fetch_sub(1);
   }
 }
 
-void Pool::meet() {
-  const unsigned round = round_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
-    arrived_.store(0, std::memory_order_relaxed);
-    round_.store(round + 1, std::memory_order_release);
-    return;
-  }
-  for (int spins = 0; round_.load(std::memory_order_acquire) == round;) {
-    if (++spins < kSpins) {
-      pause();
-    } else {
-      sched_yield();
-    }
-  }
+void Pool::wait(const std::atomic<int>& value, int wanted) {
+  for (int spins = 0; value.load(std::memory_order_acquire) != wanted;) idle(spins);
 }
 
 }  // namespace headrace

@@ -1,5 +1,6 @@
-// One team of threads that runs a whole forward step together. Between the stages of a step the threads meet at a
-// barrier that spins, because a stage lasts microseconds; between steps they sleep.
+// One team of threads that runs a whole forward step together, stage by stage. A stage ends when all its items are done,
+// not when all threads have come: the others do not wait for a thread that the system has not woken yet, or has put
+// aside between two items. A late thread runs through the stages that are done and joins the one that is not.
 #pragma once
 
 #include <atomic>
@@ -11,19 +12,22 @@ namespace headrace {
 
 class Pool;
 
-// One thread's view of a running step: shares out the items of each stage and meets the others after it.
+// One thread's view of a running step.
 class Worker {
  public:
   Worker(Pool& pool, int id) : pool_(pool), id_(id) {}
   int id() const { return id_; }
 
-  // Waits until every thread has come here.
-  void meet();
-
-  // Calls body(i) for this thread's share of 0..count-1, then waits until all threads are done. Items are taken in
-  // chunks as threads come free, so a thread that the system interrupts holds the others up little.
+  // Calls body(i) for this thread's share of 0..count-1, then waits until all of them are done. Threads must call `each`
+  // and `once` in the same order with the same counts; what `body` writes is seen by all threads afterwards.
   template <class Body>
   void each(int count, Body&& body);
+
+  // Calls body() in one thread; the others wait for it.
+  template <class Body>
+  void once(Body&& body) {
+    each(1, [&](int) { body(); });
+  }
 
  private:
   Pool& pool_;
@@ -33,47 +37,48 @@ class Worker {
 
 class Pool {
  public:
-  explicit Pool(int threads);
+  // `stages` is the most that one run may have.
+  Pool(int threads, int stages);
   ~Pool();
   int size() const { return size_; }
 
-  // Runs `work` once in every thread, the caller's included; returns when all are done.
+  // Runs `work` in the caller's thread and in those of the team that come in time; returns when all have left it.
   void run(const std::function<void(Worker&)>& work);
 
  private:
   friend class Worker;
-  // A stage's counter is reset two stages before it is used again, when no thread can be in it any more.
-  static constexpr int kCounters = 4;
-  struct alignas(64) Counter {
+  struct alignas(64) Stage {
     std::atomic<int> next{0};
+    std::atomic<int> done{0};
   };
+  // In the gate: whether threads may enter the run; below it, how many of the team are inside.
+  static constexpr unsigned kOpen = 1u << 31;
 
-  void meet();
   void loop(int id);
+  bool enter();
+  static void wait(const std::atomic<int>& value, int wanted);
 
   const int size_;
-  Counter counters_[kCounters];
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<unsigned> round_{0};
+  std::vector<Stage> stages_;
+  alignas(64) std::atomic<unsigned> gate_{0};
   alignas(64) std::atomic<unsigned> epoch_{0};
   std::atomic<bool> stopping_{false};
   const std::function<void(Worker&)>* work_ = nullptr;
   std::vector<std::thread> threads_;
 };
 
-inline void Worker::meet() { pool_.meet(); }
-
 template <class Body>
 void Worker::each(int count, Body&& body) {
-  std::atomic<int>& next = pool_.counters_[stage_ % Pool::kCounters].next;
-  if (id_ == 0) pool_.counters_[(stage_ + 2) % Pool::kCounters].next.store(0, std::memory_order_relaxed);
-  stage_++;
+  Pool::Stage& stage = pool_.stages_.at(stage_++);
   const int chunk = count / (pool_.size() * 8) + 1;
-  for (int first = next.fetch_add(chunk); first < count; first = next.fetch_add(chunk)) {
+  int done = 0;
+  for (int first = stage.next.fetch_add(chunk); first < count; first = stage.next.fetch_add(chunk)) {
     const int end = first + chunk < count ? first + chunk : count;
     for (int i = first; i < end; i++) body(i);
+    done += end - first;
   }
-  pool_.meet();
+  if (done > 0) stage.done.fetch_add(done, std::memory_order_acq_rel);
+  Pool::wait(stage.done, count);
 }
 
 }  // namespace headrace
