@@ -23,6 +23,8 @@ from router.core.progress import Progress
 _METHOD: Final = "/headrace.inference.v1.Inference/Generate"
 # A replica that left may finish what it has: its channel is closed when that is over, or after this long.
 _LINGER_S: Final = 600.0
+# How long a node's trailers may take after its summary.
+_FINISH_S: Final = 1.0
 # How long a stream of a replica that others find silent may be silent itself.
 _SUSPECT_S: Final = 0.5
 # gRPC's own deadline comes a little after ours, which knows what to say.
@@ -136,6 +138,12 @@ class WatchedStream:
             if message.deltas or message.HasField("summary"):
                 self._progress.note(self._loop.time(), tokens_of(message))
                 return message  # type: ignore[no-any-return]  # the deserializer's type
+
+    def finish(self) -> None:
+        """See NodeStream. Waiting for the node's last word would only keep the caller from having ours."""
+        self._stop()
+        # The timer holds the call, which gRPC would cancel when it is forgotten.
+        self._loop.call_later(_FINISH_S, self._call.cancel)
 
     def cancel(self) -> None:
         """See NodeStream."""

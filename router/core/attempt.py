@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
-
 from headrace.common.v1 import generation_pb2
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
@@ -15,8 +12,6 @@ from router.core.fleet import Candidate
 from router.core.gates import tokens_of
 from router.core.ports import NodeStream
 from router.core.prices import cost_of
-
-_FINISH_S: Final = 1.0
 
 
 class Attempt:
@@ -68,15 +63,9 @@ class Attempt:
         self._tokens += tokens_of(message)
         return message
 
-    async def finish(self) -> None:
-        """Read the stream to its end after the summary, so that the node sees a clean one. Takes a second at most."""
-        try:
-            async with asyncio.timeout(_FINISH_S):
-                while await self._stream.read() is not None:
-                    pass
-        except (MeshError, TimeoutError):
-            # The answer is whole; how its connection ends is of no interest.
-            self._stream.cancel()
+    def finish(self) -> None:
+        """The summary came: let the stream end by itself, so that the node sees a clean one."""
+        self._stream.finish()
 
     def succeed(self, summary: generation_pb2.GenerationSummary) -> None:
         """The answer came whole."""

@@ -74,7 +74,7 @@ class Mirrors:
             while not message.HasField("summary"):
                 message = await attempt.read()
             attempt.succeed(message.summary)
-            await attempt.finish()
+            attempt.finish()
         except MeshError as error:
             outcome = error.outcome.name
             attempt.fail(error, 0, counts=True)

@@ -22,6 +22,10 @@ class NodeStream(Protocol):
         """
         ...
 
+    def finish(self) -> None:
+        """Its last message was read: it may end by itself, within a second. Nothing is read after that."""
+        ...
+
     def cancel(self) -> None:
         """End it at the node. May be called at any time and twice."""
         ...

@@ -67,7 +67,7 @@ class Session:
                     self._dress(out, attempt)
                     yield out
                 if message.HasField("summary"):
-                    await attempt.finish()
+                    attempt.finish()
                     return
                 message = await self._next(attempt)
                 continue
