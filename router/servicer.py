@@ -52,7 +52,9 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
                     yield message
             finally:
                 session.close()
-                context.set_trailing_metadata(((DISCLOSURE_KEY, session.disclosure().SerializeToString()),))
+                disclosure = session.disclosure()
+                self._router.recent.settle(request.context.request_id, disclosure)
+                context.set_trailing_metadata(((DISCLOSURE_KEY, disclosure.SerializeToString()),))
 
     async def ListModels(
         self, request: router_pb2.ListModelsRequest, context: _Context

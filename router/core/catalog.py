@@ -119,6 +119,8 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     commit: Commit = Commit()
     # Answers bound to a schema: held until they are whole, or streamed and never resumed.
     structured: Literal["hold", "stream"] = "hold"
+    # Go on elsewhere after a cut; without it a cut ends in STREAM_CUT.
+    resume: bool = True
     hedge: Hedge | None = None
     shadow: Shadow | None = None
     cascade: Cascade | None = None

@@ -118,8 +118,8 @@ class Session:
         self._tries.failed(attempt, error)
         if not self._ledger:
             return await self._tries.open(FAILOVER)
-        if not self._ledger.resumable or self._demand.structured:
-            why = "the answer is bound to a schema" if self._demand.structured else "the node gave no token ids"
+        why = self._why_not_resume()
+        if why:
             self._steps.note("resume.impossible", why)
             raise self._cut(error)
         self._tries.wish.only = resumes(attempt)
@@ -134,6 +134,13 @@ class Session:
         if self._ledger.finished:
             self._ledger.without_finished(opened[1])
         return opened
+
+    def _why_not_resume(self) -> str:
+        if not self._model.resume:
+            return "the model's entry switches it off"
+        if self._demand.structured:
+            return "the answer is bound to a schema"
+        return "" if self._ledger.resumable else "the node gave no token ids"
 
     async def _escalate(self, attempt: Attempt, ready: Sequence[Message], judge: Judge) -> Opened | None:
         """The next member's attempt when this answer will not do; None when it will, or when there is no other."""

@@ -73,6 +73,13 @@ class Recent:
         while len(self._entries) > self._most:
             self._entries.popitem(last=False)
 
+    def settle(self, request_id: str, disclosure: generation_pb2.Disclosure) -> None:
+        """The request is over: keep its last word, and let go of all that it held."""
+        entry = self._entries.get(request_id)
+        if entry is not None:
+            last = generation_pb2.Disclosure.FromString(disclosure.SerializeToString())
+            self._entries[request_id] = (entry[0], lambda: last)
+
     def find(self, request_id: str) -> tuple[Steps, generation_pb2.Disclosure] | None:
         """What is remembered of a request."""
         entry = self._entries.get(request_id)

@@ -258,10 +258,13 @@ class Tries:
         )
 
     def _telling(self, attempt: Attempt, error: MeshError) -> bool:
-        """Whether an error speaks against the candidate: not when only the caller's hurry made it one."""
+        """Whether an error speaks against the candidate: not when only the caller's hurry, or a queue, made it one."""
         full = attempt.candidate.deployment.timers or self._timers
         if error.reason not in (progress.FIRST_TOKEN, progress.HEADERS):
             return True
+        replica = attempt.candidate.replica
+        if replica.queued and replica.tokens_per_second > 0.0:
+            return False
         given = attempt.timers.first_token_s
         return given >= full.first_token_s or given >= _TELLING * attempt.candidate.ttft.p95 > 0.0
 

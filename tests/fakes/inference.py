@@ -82,6 +82,7 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
         self.acts: deque[Act] = deque()
         self.requests: list[pb.GenerateRequest] = []
         self.active = 0
+        self.queued = 0
         self.cancelled = 0
         self.started = asyncio.Event()
         self.address = ""
@@ -102,6 +103,10 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
             await self._server.grpc.stop(0)
             self._server = None
 
+    def load_changed(self) -> None:
+        """Report the load now."""
+        self._load_changed.set()
+
     async def Describe(self, request, context):
         able = pb.Capabilities(chat=True, completion=True, resume=True, logprobs=True, tools=True)
         card = pb.ModelCard(name="m", revision=self.revision, context_length=4096, capabilities=able, engine="fake")
@@ -109,7 +114,9 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
 
     async def WatchLoad(self, request, context):
         while True:
-            yield pb.WatchLoadResponse(running=self.active, capacity=self.capacity)
+            busy = pb.WatchLoadResponse(queued=self.queued, running=self.active, capacity=self.capacity)
+            busy.tokens_per_second = 10.0
+            yield busy
             self._load_changed.clear()
             await self._load_changed.wait()
 

@@ -56,6 +56,30 @@ async def test_a_dead_deployment_leaves_the_path_and_comes_back(tmp_path) -> Non
         assert (await running.state())["a/a0"].breaker == CLOSED
 
 
+@pytest.mark.parametrize("failures", [5, 1_000_000])
+async def test_under_total_outage_the_router_amplifies_by_a_fifth_at_most(tmp_path, failures) -> None:
+    config = routing(breaker={"failures": failures})
+    async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, config) as running:
+        for node in made:
+            node.default = Act(after=0)
+        for _ in range(10):
+            answers = await asyncio.gather(*(running.answer(f"q{i}") for i in range(40)))
+            assert all(isinstance(answer.error, Unavailable) for answer in answers)
+        asked = sum(len(node.requests) for node in made)
+        assert 10 <= asked <= 400 * 1.2
+
+
+async def test_what_a_slow_queue_delays_opens_no_breaker(tmp_path) -> None:
+    async with nodes("n0") as (node,), router(tmp_path, {"nodes": [node]}, routing()) as running:
+        node.default = Act(after=0, then="stall")
+        node.queued = 5
+        node.load_changed()
+        await running.until(lambda state: state["d/n0"].queued == 5)
+        answers = await asyncio.gather(*(running.answer(f"q{i}", budget={"attempts": 1}) for i in range(8)))
+        assert {a.error.metadata["last_reason"] for a in answers} <= {"HEADERS_TIMEOUT", "FIRST_TOKEN_TIMEOUT"}
+        assert (await running.state())["d/n0"].breaker == CLOSED
+
+
 async def test_probing_never_costs_the_caller_anything(tmp_path) -> None:
     async with nodes("a0", "b0") as (a, b), router(tmp_path, {"a": [a], "b": [b]}, TWO) as running:
         a.default = Act(after=0, then="stall")

@@ -77,6 +77,17 @@ async def test_schema_bound_answers_that_are_streamed_end_in_an_error(tmp_path) 
         assert sum(len(n.requests) for n in made) == 1
 
 
+async def test_resuming_can_be_switched_off(tmp_path) -> None:
+    config = routing(models=[{**MODEL, "resume": False}])
+    async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, config) as running:
+        for node in made:
+            node.default = Act(tokens=20, after=12)
+        answer = await running.answer("hello", context={"request_id": "r1"})
+        assert isinstance(answer.error, StreamCut)
+        steps = (await running.stub.Explain(pb.ExplainRequest(request_id="r1"))).steps
+        assert [s.detail for s in steps if s.what == "resume.impossible"] == ["the model's entry switches it off"]
+
+
 async def test_a_commit_window_makes_later_faults_invisible_too(tmp_path) -> None:
     config = routing(deployments=PAIR, models=[{**MODEL, "chain": ["a", "b"], "commit": {"tokens": 10}}])
     async with nodes("a0", "b0") as (a, b), router(tmp_path, {"a": [a], "b": [b]}, config) as running:

@@ -13,6 +13,8 @@ from router.core.latency import Latency
 from router.core.ledger import Ledger
 from router.core.pacing import Pacer
 from router.core.prices import affordable, cost_of, estimate
+from router.core.steps import Recent, Steps
+from tests.fakes.clock import MovingClock
 from tests.unit.router.surroundings import demand
 
 
@@ -140,3 +142,15 @@ def test_a_survivor_takes_at_once_what_fits_and_the_rest_in_turn(capacity, outst
     # At most two capacities a second, in the order they came.
     assert rest == sorted(rest)
     assert all(b - a >= 0.99 / (2 * capacity) for a, b in itertools.pairwise(rest))
+
+
+def test_a_finished_request_is_remembered_by_its_last_word_alone() -> None:
+    recent = Recent(2)
+    held = [bytearray(10)]
+    for i in range(3):
+        recent.add(f"r{i}", Steps(MovingClock()), lambda: common.Disclosure(model=str(len(held))))
+    assert recent.find("r0") is None
+    recent.settle("r0", common.Disclosure())
+    recent.settle("r2", common.Disclosure(model="last"))
+    held.append(bytearray(10))
+    assert [recent.find(name)[1].model for name in ("r1", "r2")] == ["2", "last"]
