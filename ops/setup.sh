@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-EXTRAS=control,edge,gateway,router,inference,inference-llamacpp,inference-torch,inference-providers,ops,dev
+EXTRAS=control,consul,edge,gateway,router,inference,inference-llamacpp,inference-torch,inference-providers,ops,dev
 BUF_VERSION=1.75.0
 LOG=.tools/setup.log
 
