@@ -41,8 +41,9 @@ def build_runner(options: RunnerOptions) -> ModelRunner:
     checkpoint = load_checkpoint(options.path, options.sha256)
     device = torch.device(options.device)
     if device.type == "cpu":
-        torch.set_num_threads(options.threads)
         library = None if options.precision == "float32" else _kernels(checkpoint)
+        # The native kernels bring their own threads; torch's, waiting for work beside them, would take their cores.
+        torch.set_num_threads(1 if library is not None else options.threads)
         if library is not None:
             return NativeRunner(library, checkpoint, options.precision, options.num_blocks, options.threads)
     return TorchRunner(checkpoint, device, _torch_dtype(device, options.precision), options.num_blocks)
