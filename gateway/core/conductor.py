@@ -14,7 +14,7 @@ from gateway.core.tally import Tally
 from headrace.common.v1.generation_pb2 import Generation, RequestContext
 from headrace.router.v1.router_pb2 import GenerateRequest, GenerateResponse
 from mesh.clock import Clock, Deadline
-from mesh.errors import StreamCut
+from mesh.errors import MeshError, StreamCut
 
 # Messages of several prompts that wait for the reader; the routers' streams are held back beyond it.
 _WAITING: Final = 16
@@ -47,13 +47,14 @@ class Conductor:
         self._clock = clock
 
     async def answer(self, ask: Ask, tally: Tally) -> AsyncGenerator[Part, None]:
-        """The answer in pieces; it ends only when every choice of every prompt has its finish reason.
+        """The answer in pieces; `tally.complete` is set with the last one, when every choice has its finish reason.
 
-        Raises MeshError: StreamCut where the router's stream ended without its end. Closing it cancels what is under
-        way at the router. The tally is kept up to date all the while.
+        Raises MeshError before that: StreamCut where a router's stream ended without its end. Closing the iterator
+        cancels what is under way at the router; iterating on after the last piece only waits for the calls to end.
         """
         started = self._clock.monotonic()
         parts = self._one(ask, 0, tally) if len(ask.generations) == 1 else self._many(ask, tally)
+        unended = len(ask.generations)
         async with aclosing(parts):
             asked = started
             async for part in parts:
@@ -61,10 +62,10 @@ class Conductor:
                 tally.waited_s += now - asked
                 if tally.first_s is None:
                     tally.first_s = now - started
+                unended -= part.message.HasField("summary")
+                tally.complete = unended == 0
                 yield part
                 asked = self._clock.monotonic()
-            tally.waited_s += self._clock.monotonic() - asked
-        tally.complete = True
 
     async def _one(self, ask: Ask, prompt: int, tally: Tally) -> AsyncGenerator[Part, None]:
         generation = ask.generations[prompt]
@@ -78,12 +79,18 @@ class Conductor:
                     for delta in message.deltas:
                         unfinished -= delta.finish_reason != 0
                     ended = message.HasField("summary")
+                    if ended and unfinished > 0:
+                        raise _cut()
                     yield Part(prompt, message)
+        except MeshError:
+            # Nothing that comes after the summary takes the answer back.
+            if not ended or unfinished > 0:
+                raise
         finally:
             if call.disclosure is not None:
                 tally.disclosures[prompt] = call.disclosure
-        if not ended or unfinished > 0:
-            raise StreamCut("The answer was cut: the stream ended without its end.")
+        if not ended:
+            raise _cut()
 
     async def _many(self, ask: Ask, tally: Tally) -> AsyncGenerator[Part, None]:
         """All prompts at the same time; the first failure ends the others."""
@@ -113,6 +120,10 @@ class Conductor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _cut() -> StreamCut:
+    return StreamCut("The answer was cut: the stream ended without its end.")
 
 
 def _request(ask: Ask, prompt: int) -> GenerateRequest:

@@ -35,7 +35,7 @@ class Exchange:
     """What one handler works with. The fields below `tally` are what the summary line is made of."""
 
     __slots__ = (
-        "_close", "_receive", "_send", "caller", "gone", "headers", "method", "model", "path",
+        "_close", "_receive", "_send", "caller", "done", "gone", "headers", "method", "model", "path",
         "reason", "route", "scope", "status", "stream", "tally",
     )  # fmt: skip
 
@@ -56,7 +56,9 @@ class Exchange:
         self.caller: Caller | None = None
         # Whether the answer is, or was, sent as a stream of events.
         self.stream = False
-        # Whether the client went away before the answer's end.
+        # Whether all of the answer was sent.
+        self.done = False
+        # Whether the client went away before that.
         self.gone = False
 
     def header(self, name: bytes) -> str | None:
@@ -94,7 +96,7 @@ class Exchange:
         """Answer at once."""
         fixed = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
         await self._start(status, [*fixed, *(headers or ())])
-        await self._send({"type": "http.response.body", "body": body})
+        await self.end(body)
 
     async def start_stream(self, headers: Headers) -> None:
         """Begin an answer of events."""
@@ -107,7 +109,8 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes) -> None:
-        """Send the last events."""
+        """Send the last of the answer."""
+        self.done = True
         await self._send({"type": "http.response.body", "body": data})
 
     async def fail(self, refusal: Refusal, disclosed: Disclosed | None = None) -> None:
@@ -119,7 +122,7 @@ class Exchange:
         if not self.status:
             await self.respond(refusal.status, body, refusal.headers)
             return
-        if not self.stream:
+        if self.done or not self.stream:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORD_S):
@@ -139,8 +142,9 @@ class Exchange:
     async def _watch(self, task: asyncio.Task[Any]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.gone = True
-        task.cancel()
+        if not self.done:
+            self.gone = True
+            task.cancel()
 
     def _piece(self, message: Message, most: int) -> bytes:
         if message["type"] == "http.disconnect":

@@ -69,8 +69,10 @@ class GeneratingEndpoint:
         async with aclosing(self._conductor.answer(ask, tally)) as parts:
             async for part in parts:
                 answer.add(part)
-        body = answer.encode(usage_of(tally.usage), _disclosed(exchange))
-        await exchange.respond(200, body, _headers(tally.disclosure))
+                if tally.complete:
+                    # The client need not wait until the call has ended as well.
+                    body = answer.encode(usage_of(tally.usage), _disclosed(exchange))
+                    await exchange.respond(200, body, _headers(tally.disclosure))
 
     async def _stream(self, exchange: Exchange, question: Question, ask: Ask) -> None:
         stream, tally = question.stream(), exchange.tally
@@ -79,9 +81,11 @@ class GeneratingEndpoint:
                 if not exchange.stream:
                     # Not earlier: what fails before the router has committed itself gets a status of its own.
                     await exchange.start_stream(_headers(tally.disclosure))
-                if events := stream.events(part):
+                events = stream.events(part)
+                if tally.complete:
+                    await exchange.end(events + stream.last(usage_of(tally.usage), _disclosed(exchange)) + DONE)
+                elif events:
                     await exchange.write(events)
-        await exchange.end(stream.last(usage_of(tally.usage), _disclosed(exchange)) + DONE)
 
     def _deadline(self, exchange: Exchange, question: Question) -> Deadline:
         asked = exchange.header(_TIMEOUT_HEADER.encode())

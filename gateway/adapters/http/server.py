@@ -33,6 +33,8 @@ class HttpServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Nothing here asks who the client is.
+            proxy_headers=False,
             backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
