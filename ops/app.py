@@ -13,6 +13,7 @@ from ops.commands import plan as planning
 from ops.commands.cascade import cascade
 from ops.commands.chat import chat
 from ops.commands.config import config
+from ops.commands.drill import drill
 from ops.commands.explain import explain
 from ops.commands.keys import keys
 from ops.commands.logs import logs
@@ -44,6 +45,7 @@ app.command(context_settings=planning.SETTINGS)(planning.plan)
 app.add_typer(cascade, name="cascade")
 app.add_typer(config, name="config")
 app.add_typer(keys, name="keys")
+app.add_typer(drill, name="drill")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -1,0 +1,147 @@
+"""The load: callers that stream one answer after the other through the edge, and note what they get."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from ops.drills.requests import Asked, Fate
+from ops.drills.spec import Load
+
+_PROMPTS: Final = 4
+_RETRYABLE: Final = (408, 429, 500, 502, 503, 504)
+_DATA: Final = b"data: "
+
+
+class Callers:
+    """Asks until told to stop. `asked` grows; `losses` counts answers that were lost, severed or wrong."""
+
+    def __init__(self, load: Load, url: str, key: str) -> None:
+        self._load = load
+        self._url = f"{url}/chat/completions"
+        self._headers = {"authorization": f"Bearer {key}", "x-headrace-disclose": "true"}
+        self._stopping = False
+        self._began = time.monotonic()
+        self.asked: list[Asked] = []
+        self.references: list[str] = []
+        self.losses = 0
+
+    def now(self) -> float:
+        """Seconds since the load began."""
+        return time.monotonic() - self._began
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Ask while inside. Leaving lets every answer under way come to its end."""
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=self._headers) as http:
+            self._began = time.monotonic()
+            tasks = [asyncio.create_task(self._caller(http, i)) for i in range(self._load.streams)]
+            try:
+                yield
+            except BaseException:
+                for task in tasks:
+                    task.cancel()
+                raise
+            finally:
+                self._stopping = True
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def learn(self) -> bool:
+        """Ask each question once, undisturbed, for the answers to compare with; False where one fails."""
+        async with aiohttp.ClientSession(headers=self._headers) as http:
+            found = [await self._ask(http, prompt) for prompt in range(_PROMPTS)]
+        self.references = [one.text for one in found]
+        return all(one.finished and one.text for one in found)
+
+    def fate(self, asked: Asked) -> Fate:
+        """How a question ended."""
+        return asked.fate(self.references[asked.prompt])
+
+    async def _caller(self, http: aiohttp.ClientSession, number: int) -> None:
+        # Spread over the first tenth of a second, so that the callers do not move in step.
+        await asyncio.sleep(0.1 * number / self._load.streams)
+        prompt = number
+        while not self._stopping:
+            asked = await self._ask(http, prompt % _PROMPTS)
+            self.asked.append(asked)
+            if self.fate(asked) is not Fate.ANSWERED:
+                self.losses += 1
+                # A caller that is turned away at once does not ask again a thousand times a second.
+                await asyncio.sleep(0.05)
+            prompt += 1
+
+    async def _ask(self, http: aiohttp.ClientSession, prompt: int) -> Asked:
+        asked = Asked(prompt, self.now())
+        while True:
+            wait_s = await self._try(http, asked)
+            if wait_s is None or asked.text or asked.client_retries >= self._load.client_retries:
+                asked.ended = self.now()
+                return asked
+            asked.client_retries += 1
+            asked.error = ""
+            await asyncio.sleep(wait_s)
+
+    async def _try(self, http: aiohttp.ClientSession, asked: Asked) -> float | None:
+        """One try; how long to wait before another would make sense, None where none would."""
+        body: dict[str, Any] = {
+            "model": self._load.model,
+            "stream": True,
+            "temperature": 0,
+            "messages": [{"role": "user", "content": f"Question {asked.prompt} of the drill: say your words."}],
+        }
+        if self._load.max_tokens is not None:
+            body["max_tokens"] = self._load.max_tokens
+        try:
+            async with asyncio.timeout(self._load.patience_s):
+                async with http.post(self._url, json=body) as response:
+                    asked.status = response.status
+                    if response.status != 200:
+                        return _refused(asked, response, await response.read())
+                    await self._read(asked, response)
+        except TimeoutError:
+            asked.error = "the caller's patience is over"
+        except (aiohttp.ClientError, OSError) as error:
+            asked.error = type(error).__name__
+            return 0.1
+        return None
+
+    async def _read(self, asked: Asked, response: aiohttp.ClientResponse) -> None:
+        finish = False
+        async for line in response.content:
+            if not line.startswith(_DATA):
+                continue
+            data = line[len(_DATA) :].strip()
+            if data == b"[DONE]":
+                # A finish reason and the last line: only both make an answer.
+                asked.finished = finish
+                return
+            event = msgspec.json.decode(data)
+            if "headrace" in event:
+                asked.disclose(event["headrace"])
+            if "error" in event:
+                asked.error = str(event["error"].get("code") or event["error"].get("message"))
+                return
+            for choice in event.get("choices") or ():
+                if text := choice["delta"].get("content"):
+                    asked.gain(text, self.now())
+                finish = finish or bool(choice.get("finish_reason"))
+
+
+def _refused(asked: Asked, response: aiohttp.ClientResponse, body: bytes) -> float | None:
+    asked.error = f"HTTP {response.status}"
+    try:
+        decoded = msgspec.json.decode(body)
+        asked.error = str(decoded["error"].get("code") or asked.error)
+        asked.disclose(decoded.get("headrace") or {})
+    except (msgspec.DecodeError, KeyError, AttributeError, TypeError):
+        # Not the mesh's own words: Envoy's, for one.
+        asked.attempts = 0
+    if response.status not in _RETRYABLE:
+        return None
+    return float(response.headers.get("retry-after-ms", "100")) / 1e3

@@ -1,0 +1,121 @@
+"""One drill from beginning to end: load, break, heal, judge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from ops.drills.breaking import Breakage, breakages
+from ops.drills.load import Callers
+from ops.drills.measure import Figures, Phases, figures
+from ops.drills.requests import Asked, Fate
+from ops.drills.spec import Drill
+from ops.drills.stage import Stage, own_stage
+from ops.drills.verdict import Check, judge
+from ops.drills.watch import Watch, watching
+from ops.failure import ExitCode, Failure
+
+_LOOK_S: Final = 0.05
+# Faults whose healing is the supervisor's: it begins when they do.
+_SELF_HEALING: Final = "kill"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that a report needs."""
+
+    drill: Drill
+    sabotaged: bool
+    checks: tuple[Check, ...]
+    figures: Figures
+    phases: Phases
+    asked: tuple[tuple[Asked, Fate], ...]
+    events: tuple[tuple[float, str], ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check was."""
+        return all(check.passed for check in self.checks)
+
+
+async def run(drill: Drill, *, sabotaged: bool, say: Callable[[str], None], on: Stage | None = None) -> Outcome:
+    """Play the drill on a stack of its own, or on one that runs. Raises Failure where it cannot be played."""
+    if on is not None:
+        return await _play(drill, on, sabotaged, say)
+    say("bringing the stack up")
+    async with own_stage(drill) as stage:
+        outcome = await _play(drill, stage, sabotaged, say)
+        say("taking the stack down")
+    return outcome
+
+
+async def _play(drill: Drill, stage: Stage, sabotaged: bool, say: Callable[[str], None]) -> Outcome:
+    broken = breakages(drill, stage)
+    callers = Callers(drill.load, stage.url, stage.key)
+    if not await callers.learn():
+        raise Failure("the mesh does not answer before anything is broken", "see: headrace status", ExitCode.NEGATIVE)
+    targets = [part.target for part in drill.faults if part.what != "partition"]
+    called: dict[str, int] = {}
+    async with callers.running(), watching(stage.stack, targets, callers.now) as watch:
+        say(f"{drill.load.streams} callers ask")
+        whole = await _pass(callers, drill, drill.load.before_s)
+        before = _called(stage)
+        async with _broken(broken):
+            broken_at = callers.now()
+            watch.events.append((broken_at, "broken"))
+            say("broken")
+            whole = whole and await _pass(callers, drill, drill.load.during_s)
+        healed_at = callers.now()
+        called = {name: count - before[name] for name, count in _called(stage).items()}
+        watch.events.append((healed_at, "healed"))
+        say("healed")
+        whole = whole and await _pass(callers, drill, drill.load.after_s)
+        say("the last answers come in")
+    phases = Phases(broken_at, healed_at, callers.now())
+    seen = figures(callers.asked, callers.fate, phases)
+    _add_watched(seen, watch, phases, drill)
+    seen.called, seen.aborted = called, not whole
+    asked = tuple((one, callers.fate(one)) for one in callers.asked)
+    checks = judge(drill.expect, seen)
+    return Outcome(drill, sabotaged, checks, seen, phases, asked, tuple(sorted(watch.events)))
+
+
+@asynccontextmanager
+async def _broken(broken: list[Breakage]) -> AsyncIterator[None]:
+    """Everything is broken while inside, and healed on every way out."""
+    try:
+        for one in broken:
+            await one.inject()
+        yield
+    finally:
+        await asyncio.shield(_heal(broken))
+
+
+async def _heal(broken: list[Breakage]) -> None:
+    failures = [f for f in await asyncio.gather(*(one.heal() for one in broken), return_exceptions=True) if f]
+    if failures:
+        raise Failure(f"not everything could be healed: {failures[0]!r}", "see: headrace status", ExitCode.SOFTWARE)
+
+
+async def _pass(callers: Callers, drill: Drill, seconds: float) -> bool:
+    """Let time pass; False as soon as the drill has cost too much."""
+    end = callers.now() + seconds
+    while (left := end - callers.now()) > 0:
+        if callers.losses > drill.abort_losses:
+            return False
+        await asyncio.sleep(min(left, _LOOK_S))
+    return callers.losses <= drill.abort_losses
+
+
+def _called(stage: Stage) -> dict[str, int]:
+    return {name: int(provider.report()["calls"]) for name, provider in stage.providers.items()}
+
+
+def _add_watched(seen: Figures, watch: Watch, phases: Phases, drill: Drill) -> None:
+    healing = phases.broken_at if any(part.what == _SELF_HEALING for part in drill.faults) else phases.healed_at
+    seen.eject_s = watch.ejected(phases.broken_at)
+    seen.recover_s = watch.recovered(healing) if seen.eject_s is not None else None
+    seen.opened = tuple(sorted(watch.opened))

@@ -1,0 +1,197 @@
+"""What a drill is: deploy/drills/*.yaml. The structures are those of the file; times are seconds."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from ops.drills.located import FileError, Located
+from ops.drills.provider.faults import FaultError, from_fields
+
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
+Count = Annotated[int, Meta(ge=1, le=512)]
+Positive = Annotated[float, Meta(gt=0, le=600)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Percent = Annotated[float, Meta(gt=0, le=100)]
+Scalar = str | int | float | bool
+# Faults of a process, faults put into the snapshot, faults of a scriptable provider, and Consul out of reach.
+What = Literal["kill", "stop", "abort", "delay", "provider", "partition"]
+_ON_REPLICA = ("kill", "stop")
+
+
+class Nodes(Struct, frozen=True, forbid_unknown_fields=True):
+    """A group of nodes with the static engine, whose answers follow from the question."""
+
+    replicas: Count = 1
+    # HEADRACE_INFERENCE_<NAME>.
+    env: dict[str, Scalar] = {}
+
+
+class ProviderNode(Struct, frozen=True, forbid_unknown_fields=True):
+    """A scriptable provider, and a node that asks it."""
+
+    answer_tokens: Count = 24
+    first_token_s: NonNegative = 0.0
+    token_interval_s: NonNegative = 0.01
+    env: dict[str, Scalar] = {}
+
+
+class StackPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """The mesh that the drill brings up: an edge, a gateway, routers, and these."""
+
+    # The routing file's content, as the router reads it.
+    routing: dict[str, Any]
+    nodes: dict[Name, Nodes] = {}
+    providers: dict[Name, ProviderNode] = {}
+    routers: Count = 1
+    # Replicas are found through a Consul agent of the drill's own.
+    consul: bool = False
+
+
+class Load(Struct, frozen=True, forbid_unknown_fields=True):
+    """Callers that ask one question after the other, each streamed."""
+
+    model: str
+    streams: Count = 16
+    max_tokens: Count | None = None
+    before_s: Positive = 2.0
+    during_s: Positive = 3.0
+    after_s: Positive = 3.0
+    # How often a caller asks again when the answer is an error that says so.
+    client_retries: Annotated[int, Meta(ge=0, le=10)] = 0
+    # When a caller gives up.
+    patience_s: Positive = 20.0
+
+
+class FaultPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing to break. It is broken when `during` begins and healed when it ends."""
+
+    what: What
+    # A replica for kill and stop; a service, a replica or "edge" for abort and delay; a provider.
+    target: str = ""
+    # Of abort and delay.
+    percent: Percent = 100.0
+    tenant: str = ""
+    # A gRPC status code, of abort.
+    code: Annotated[int, Meta(ge=1, le=16)] = 14
+    delay_s: Positive = 1.0
+    # Of a provider: see ops/drills/provider/faults.py.
+    fault: dict[str, Scalar] = {}
+
+
+class Expect(Struct, frozen=True, forbid_unknown_fields=True):
+    """The limits. What is unset is measured and not judged."""
+
+    lost: Annotated[int, Meta(ge=0)] = 0
+    severed: Annotated[int, Meta(ge=0)] = 0
+    # Answers whose text is not that of an undisturbed run: tokens twice, or missing.
+    wrong: Annotated[int, Meta(ge=0)] = 0
+    p99_during_s: Positive | None = None
+    p99_after_s: Positive | None = None
+    # From the fault until the target is off the path, and from its healing until it is on it again.
+    eject_s: Positive | None = None
+    recover_s: Positive | None = None
+    # Attempts for each request while the fault is there.
+    amplification: Positive | None = None
+    cost_usd: NonNegative | None = None
+    spliced_at_least: Annotated[int, Meta(ge=0)] = 0
+    # Calls that a provider received while the fault was there.
+    called_at_least: dict[str, int] = {}
+    called_at_most: dict[str, int] = {}
+    # Deployments whose breaker must not open.
+    breaker_closed: tuple[str, ...] = ()
+
+
+class Sabotage(Struct, frozen=True, forbid_unknown_fields=True):
+    """What switches the safety net off, and the drill must then fail."""
+
+    about: str
+    # Dotted places in the file, and what is there instead.
+    set: dict[str, Any]
+
+
+class Drill(Struct, frozen=True, forbid_unknown_fields=True):
+    """One drill."""
+
+    name: Name
+    about: str
+    stack: StackPart
+    load: Load
+    faults: Annotated[tuple[FaultPart, ...], Meta(min_length=1)]
+    expect: Expect
+    sabotage: Sabotage
+    # The drill ends itself past so many lost, severed or wrong answers.
+    abort_losses: Count = 50
+
+
+def read(path: Path, *, sabotaged: bool = False) -> Drill:
+    """A drill from its file, with its safety net switched off where `sabotaged`. Raises FileError."""
+    located = Located(path)
+    drill = located.convert(Drill)
+    _check(drill, path, located)
+    changed = copy.deepcopy(located.data)
+    for place, value in drill.sabotage.set.items():
+        _replace(changed, place, value, located)
+    located.data = changed
+    try:
+        without_net = located.convert(Drill)
+    except FileError as error:
+        raise located.problem(("sabotage", "set"), f"makes no drill: {error}") from error
+    return without_net if sabotaged else drill
+
+
+def _check(drill: Drill, path: Path, located: Located) -> None:
+    if drill.name != path.stem:
+        raise located.problem(("name",), f"must be the file's: {path.stem}")
+    if not drill.stack.nodes and not drill.stack.providers:
+        raise located.problem(("stack",), "has neither nodes nor providers")
+    if both := set(drill.stack.nodes) & set(drill.stack.providers):
+        raise located.problem(("stack", "providers", min(both)), "is the name of nodes, too")
+    for i, part in enumerate(drill.faults):
+        _check_fault(drill, part, ("faults", i), located)
+    for field in ("called_at_least", "called_at_most"):
+        for name in getattr(drill.expect, field):
+            if name not in drill.stack.providers:
+                raise located.problem(("expect", field, name), "is no provider of the stack")
+
+
+def _check_fault(drill: Drill, part: FaultPart, at: tuple[str | int, ...], located: Located) -> None:
+    if part.what == "partition":
+        if not drill.stack.consul:
+            raise located.problem((*at, "what"), "needs `consul: true` in the stack")
+        return
+    known = _targets(drill.stack, part.what)
+    if part.target not in known:
+        raise located.problem((*at, "target"), f"{part.target!r} is not there; there are: {', '.join(sorted(known))}")
+    if part.what == "provider":
+        try:
+            from_fields(part.fault)
+        except FaultError as error:
+            raise located.problem((*at, "fault"), str(error)) from error
+
+
+def _targets(stack: StackPart, what: What) -> set[str]:
+    """What a fault of that kind can hit."""
+    if what == "provider":
+        return set(stack.providers)
+    replicas = {f"{name}-{i}" for name, nodes in stack.nodes.items() for i in range(nodes.replicas)}
+    replicas |= {f"{name}-0" for name in stack.providers}
+    return replicas if what in _ON_REPLICA else replicas | {*stack.nodes, *stack.providers, "gateway", "router", "edge"}
+
+
+def _replace(data: Any, place: str, value: Any, located: Located) -> None:
+    """Put a value where a dotted path points; its last step may be new in a mapping."""
+    *way, last = place.split(".")
+    at = data
+    try:
+        for step in way:
+            at = at[int(step)] if isinstance(at, list) else at[step]
+        if isinstance(at, list):
+            at[int(last)] = value
+        else:
+            at[last] = value
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise located.problem(("sabotage", "set", place), "points nowhere") from error

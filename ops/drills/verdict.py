@@ -1,0 +1,68 @@
+"""Whether a drill was passed: each limit beside what was measured. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ops.drills.measure import Figures
+from ops.drills.spec import Expect
+
+
+@dataclass(frozen=True)
+class Check:
+    """One limit. `limit` and `seen` are for people."""
+
+    what: str
+    limit: str
+    seen: str
+    passed: bool
+
+
+def judge(expect: Expect, seen: Figures) -> tuple[Check, ...]:
+    """Every check, in the order in which they matter. All must pass; an aborted drill never does."""
+    checks = [
+        _at_most("requests lost", expect.lost, seen.lost),
+        _at_most("streams severed", expect.severed, seen.severed),
+        _at_most("answers with other words", expect.wrong, seen.wrong),
+        _at_most("silent ends", 0, seen.silent),
+        Check("answers", "at least 1", str(seen.answered), seen.answered > 0),
+    ]
+    for phase, limit in (("during", expect.p99_during_s), ("after", expect.p99_after_s)):
+        if limit is not None:
+            checks.append(_at_most(f"p99 {phase}", limit, seen.p99_s.get(phase), " s"))
+    if expect.eject_s is not None:
+        checks.append(_at_most("off the path after", expect.eject_s, seen.eject_s, " s"))
+    if expect.recover_s is not None:
+        checks.append(_at_most("back on it after", expect.recover_s, seen.recover_s, " s"))
+    if expect.amplification is not None:
+        checks.append(_at_most("attempts a request", expect.amplification, seen.amplification))
+    if expect.cost_usd is not None:
+        checks.append(_at_most("money spent", expect.cost_usd, seen.cost_usd, " $"))
+    if expect.spliced_at_least:
+        checks.append(_at_least("streams resumed", expect.spliced_at_least, seen.spliced))
+    checks += [_at_least(f"calls of {n}", least, seen.called.get(n, 0)) for n, least in expect.called_at_least.items()]
+    checks += [_at_most(f"calls of {n}", most, seen.called.get(n, 0)) for n, most in expect.called_at_most.items()]
+    for name in expect.breaker_closed:
+        opened = name in seen.opened
+        checks.append(Check(f"breaker of {name}", "stays closed", "opened" if opened else "closed", not opened))
+    if seen.aborted:
+        checks.append(Check("losses", "within the drill's limit", "past it: stopped early", passed=False))
+    return tuple(checks)
+
+
+def _at_most(what: str, limit: float, seen: float | None, unit: str = "") -> Check:
+    if seen is None:
+        return Check(what, f"at most {limit:g}{unit}", "never", passed=False)
+    return Check(what, f"at most {limit:g}{unit}", f"{seen:g}{unit}", seen <= limit)
+
+
+def _at_least(what: str, limit: float, seen: float) -> Check:
+    return Check(what, f"at least {limit:g}", f"{seen:g}", seen >= limit)
+
+
+def as_json(name: str, checks: tuple[Check, ...], seen: Figures, *, sabotaged: bool) -> dict[str, Any]:
+    """The drill's last line, for programs."""
+    measured = {key: value for key, value in vars(seen).items() if value is not None}
+    failed = [f"{check.what}: {check.seen}, not {check.limit}" for check in checks if not check.passed]
+    return {"drill": name, "passed": not failed, "sabotaged": sabotaged, "failed": failed, **measured}
