@@ -28,6 +28,7 @@ from .drafting import Drafting
 from .generation import Generation
 from .lora_registry import LoraRegistry
 from .mailbox import Mailbox
+from .room import check_room
 from .runner import RunnerOptions, build_runner
 from .runner_api import BLOCK_SIZE, ModelRunner
 from .sampling_table import SamplingTable
@@ -205,11 +206,12 @@ class TorchEngine:
 
 
 def build(config: TorchEngineConfig) -> TorchEngine:
-    """The engine of `config`, stopped. Raises ValueError, naming the setting, when a path leads nowhere."""
+    """The engine of `config`, stopped. Raises ValueError, naming the setting, for what is not there or cannot fit."""
     for name in ("model_path", "draft_path", "adapter_folder"):
         path = getattr(config, name)
         if path is not None and not path.exists():
             raise ValueError(f"{name}: {path.name!r} does not exist")
+    check_room(config)
     blocks = config.kv_tokens // BLOCK_SIZE
 
     def options(**which: object) -> RunnerOptions:

@@ -1,0 +1,85 @@
+"""Whether a model fits into the memory that is free, by the arithmetic of `headrace plan`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from inference.adapters.model_shape import read_shape
+from inference.core.sizing import (
+    DEVICE_OVERHEAD,
+    GIB,
+    HOST_OVERHEAD,
+    WEIGHT_BYTES,
+    ModelShape,
+    SizingError,
+    Workload,
+    need,
+)
+
+from .config import TorchEngineConfig
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def check_room(config: TorchEngineConfig) -> None:
+    """Raise ValueError, with the sum, when what `config` asks for exceeds the free memory of its device."""
+    free = free_bytes(config.device)
+    wanted = wanted_bytes(config)
+    if wanted is None or free is None or wanted <= free:
+        return
+    raise ValueError(
+        f"model_path: {config.model_path.name} with kv_tokens {config.kv_tokens} needs about {wanted / GIB:.1f} GiB "
+        f"and {free / GIB:.1f} GiB are free on {config.device}; lower kv_tokens, or choose a smaller precision or model"
+    )
+
+
+def wanted_bytes(config: TorchEngineConfig) -> int | None:
+    """What loading would take; None for a model whose files do not say, which the loader refuses itself."""
+    try:
+        shape, stored = read_shape(config.model_path)
+    except (SizingError, OSError):
+        return None
+    on_cpu = config.device == "cpu"
+    weights = stored if config.precision == "auto" else config.precision
+    # The cache of all sequences together is one long sequence's, as far as memory goes.
+    load = Workload(
+        context=config.kv_tokens,
+        concurrency=1,
+        weights=weights if weights in WEIGHT_BYTES else "bfloat16",
+        kv="float32" if on_cpu else "bfloat16",
+        step_tokens=config.step_tokens,
+    )
+    return need(_without_windows(shape), load, HOST_OVERHEAD if on_cpu else DEVICE_OVERHEAD).total
+
+
+def _without_windows(shape: ModelShape) -> ModelShape:
+    """The paged cache keeps every position of windowed layers too."""
+    fields = {name: getattr(shape, name) for name in shape.__slots__}
+    return ModelShape(**(fields | {"windowed_layers": 0, "window": 0}))
+
+
+def free_bytes(device: str) -> int | None:
+    """Memory that can still be taken; None where nobody says."""
+    if device != "cpu":
+        return torch.cuda.mem_get_info(device)[0] if torch.cuda.is_available() else None
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    host = _meminfo("MemAvailable") or pages
+    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
+    return host if limit is None or used is None else min(host, limit - used)
+
+
+def _meminfo(field: str) -> int | None:
+    file = Path("/proc/meminfo")
+    if file.exists():
+        for line in file.read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _number(file: Path) -> int | None:
+    text = file.read_text().strip() if file.exists() else "max"
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,163 @@
+"""The arithmetic against what is published of real models."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from inference import planning
+from inference.core.gpus import GPUS, alternatives, place, plan
+from inference.core.sizing import GIB, SizingError, Workload, need, precision_of, shape_of, tokens_per_second
+
+LLAMA3_8B = {
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 32,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+MIXTRAL = {
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 32,
+    "intermediate_size": 14336,
+    "vocab_size": 32000,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+}
+QWEN3_30B = {
+    "hidden_size": 2048,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "num_hidden_layers": 48,
+    "intermediate_size": 6144,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "vocab_size": 151936,
+    "tie_word_embeddings": False,
+}
+GEMMA3_270M = {
+    "model_type": "gemma3_text",
+    "hidden_size": 640,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+    "num_hidden_layers": 18,
+    "intermediate_size": 2048,
+    "vocab_size": 262144,
+    "sliding_window": 512,
+    "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "active"),
+    [
+        (LLAMA3_8B, 8.030e9, None),
+        (MIXTRAL, 46.70e9, 12.88e9),
+        (QWEN3_30B, 30.53e9, 3.35e9),
+        (GEMMA3_270M, 268e6, None),
+    ],
+)
+def test_weights_are_those_of_the_published_models(config, weights, active):
+    shape = shape_of(config)
+    assert shape.weights == pytest.approx(weights, rel=0.003)
+    if active is not None:
+        # The published count has the input embedding too.
+        assert shape.active_weights + shape.embedding_weights == pytest.approx(active, rel=0.01)
+
+
+def test_grouped_queries_and_windows_shrink_the_cache():
+    assert shape_of(LLAMA3_8B).kv_values(1) * 2 == 131072
+    assert shape_of(LLAMA3_8B | {"num_key_value_heads": 32}).kv_values(1) * 2 == 4 * 131072
+    gemma = shape_of(GEMMA3_270M)
+    assert (gemma.windowed_layers, gemma.window) == (15, 512)
+    assert gemma.kv_values(8192) == 2 * 256 * (3 * 8192 + 15 * 512)
+
+
+@pytest.mark.parametrize(
+    ("config", "precision"),
+    [
+        ({"torch_dtype": "float16"}, "float16"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "fp8"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "int4"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 8}}, "int8"),
+        ({}, "bfloat16"),
+    ],
+)
+def test_precision_is_read_from_the_config(config, precision):
+    assert precision_of(config) == precision
+
+
+def test_llama_8b_fits_where_it_is_known_to():
+    shape = shape_of(LLAMA3_8B)
+    alone = plan(shape, Workload(8192, 4), GPUS["l4"])
+    assert alone.smallest.devices == 1
+    many = plan(shape, Workload(8192, 32), GPUS["l4"])
+    assert many.need.kv == 32 * 8192 * 131072
+    assert many.need.weights == pytest.approx(15 * GIB, rel=0.01)
+    assert [one.fits for one in many.placements] == [False, False, True, True]
+    assert many.smallest.devices == 4
+    fits = {one.gpu.name: one.devices for one in alternatives(shape, Workload(8192, 32))}
+    assert fits["H100"] == 1
+    assert fits["T4"] == 4
+
+
+def test_fp8_needs_a_device_that_has_it_and_splits_need_whole_heads():
+    shape = shape_of(LLAMA3_8B)
+    assert not place(shape, Workload(2048, 1, weights="fp8"), GPUS["a100-80"], 1).fits
+    assert place(shape, Workload(2048, 1, weights="fp8"), GPUS["h100"], 1).fits
+    odd = shape_of(LLAMA3_8B | {"num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64})
+    assert [one.fits for one in plan(odd, Workload(2048, 1), GPUS["h100"]).placements] == [True, False, False, False]
+
+
+def test_most_concurrent_is_the_edge_of_what_fits():
+    shape = shape_of(LLAMA3_8B)
+    most = place(shape, Workload(8192, 32), GPUS["h100"], 1).most_concurrent
+    assert place(shape, Workload(8192, most), GPUS["h100"], 1).most_concurrent == pytest.approx(most, abs=2)
+    assert not place(shape, Workload(8192, most + 3), GPUS["h100"], 1).fits
+
+
+def test_pace_follows_the_bytes_that_a_step_reads():
+    shape = shape_of(LLAMA3_8B)
+    alone = tokens_per_second(shape, Workload(1024, 1), 4.8e12)
+    assert alone == pytest.approx(0.7 * 4.8e12 / (7.5e9 * 2), rel=0.02)
+    assert tokens_per_second(shape, Workload(1024, 64), 4.8e12) > 30 * alone
+    mixtral = shape_of(MIXTRAL)
+    assert mixtral.weights_read(1) == mixtral.active_weights
+    assert mixtral.weights_read(256) == pytest.approx(mixtral.weights - mixtral.embedding_weights, rel=0.001)
+
+
+def test_config_that_says_too_little_is_refused_by_field():
+    with pytest.raises(SizingError, match="num_hidden_layers is missing"):
+        shape_of({"hidden_size": 8, "num_attention_heads": 2, "vocab_size": 5})
+
+
+def test_need_grows_with_what_is_asked():
+    shape = shape_of(LLAMA3_8B)
+    small, large = need(shape, Workload(2048, 4)), need(shape, Workload(4096, 4))
+    assert large.kv == 2 * small.kv
+    assert need(shape, Workload(2048, 4, weights="int4")).weights < small.weights / 2
+    assert need(shape, Workload(2048, 4, kv="fp8")).kv == small.kv / 2
+
+
+def test_command_prints_and_exits_by_what_it_found(tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B))
+    assert planning.main([str(tmp_path), "--gpu", "H100", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["fits"] is True
+    assert found["parameters"] == pytest.approx(8.03e9, rel=0.001)
+    assert planning.main([str(tmp_path), "--gpu", "T4", "--concurrency", "2000"]) == 1
+    assert "most at a time" in capsys.readouterr().out
+    assert planning.main([str(tmp_path / "none")]) == 65
+    (tmp_path / "config.json").write_text("{}")
+    assert planning.main([str(tmp_path)]) == 65
+    assert "hidden_size is missing" in capsys.readouterr().err

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from inference.adapters.torch import room
+from inference.adapters.torch.config import TorchEngineConfig
+from inference.adapters.torch.engine import build
+from tests.unit.inference.core.test_sizing import LLAMA3_8B
+
+
+def test_missing_paths_are_named(tmp_path):
+    with pytest.raises(ValueError, match="model_path: 'gone' does not exist"):
+        build(TorchEngineConfig(model_path=tmp_path / "gone"))
+    with pytest.raises(ValueError, match="adapter_folder: 'lora' does not exist"):
+        build(TorchEngineConfig(model_path=tmp_path, adapter_folder=tmp_path / "lora"))
+
+
+def test_what_cannot_fit_is_refused_with_the_sum(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B))
+    config = TorchEngineConfig(model_path=tmp_path, kv_tokens=8192)
+    monkeypatch.setattr(room, "free_bytes", lambda device: 8 * 2**30)
+    with pytest.raises(ValueError, match=r"needs about 17\.\d GiB and 8\.0 GiB are free on cpu; lower kv_tokens"):
+        build(config)
+    monkeypatch.setattr(room, "free_bytes", lambda device: 32 * 2**30)
+    build(config)
+
+
+def test_free_memory_of_this_machine_is_known():
+    assert 2**20 < room.free_bytes("cpu") < 2**50
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"speculation": "draft"}, "draft_path belongs"),
+        ({"max_running": 64, "step_tokens": 64}, "step_tokens 64 must exceed"),
+        ({"kv_tokens": 1}, "kv_tokens must be at least 64"),
+    ],
+)
+def test_settings_that_cannot_go_together_are_refused(tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        TorchEngineConfig(model_path=tmp_path, **changes)
