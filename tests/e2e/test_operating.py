@@ -9,6 +9,7 @@ from pathlib import Path
 
 import openai
 
+from tests.e2e.loads import load_of, until_busy
 from tests.e2e.mesh_under_test import Mesh, eventually, headrace
 from tests.e2e.streams import Streams, assert_whole, whole_answer
 
@@ -38,18 +39,19 @@ async def test_scaling_drops_no_request_and_the_new_replica_takes_traffic(
         streams.append(Streams(client, "alone", 2))
         await asyncio.sleep(0.2)
     await scaled
-    during = Streams(client, "alone", 8)
-    await during.under_way()
-    replicas = await asyncio.to_thread(
-        lambda: {name for name, row in mesh.rows().items() if (row["load"] or {}).get("running")}
-    )
-    assert {"alone-0", "alone-1"} <= replicas
+    for index in (0, 1):
+        async with load_of(mesh, "alone", index) as reports:
+            busy = asyncio.create_task(until_busy(reports))
+            while not busy.done():
+                streams.append(Streams(client, "alone", 2))
+                await asyncio.sleep(0.1)
+            await busy
     down = asyncio.create_task(asyncio.to_thread(mesh.headrace, "scale", "alone=1"))
     while not down.done():
         streams.append(Streams(client, "alone", 2))
         await asyncio.sleep(0.2)
     await down
-    for each in (*streams, during):
+    for each in streams:
         assert_whole(await each.end(), text)
     await asyncio.to_thread(mesh.wait_healthy)
     assert "alone-1" not in await asyncio.to_thread(mesh.rows)
