@@ -19,6 +19,8 @@ from ops.drills.watch import Watch, watching
 from ops.failure import ExitCode, Failure
 
 _LOOK_S: Final = 0.05
+# How long the mesh is watched after it is well again.
+_QUIET_S: Final = 1.5
 # Faults whose healing is the supervisor's: it begins when they do.
 _SELF_HEALING: Final = "kill"
 
@@ -72,7 +74,7 @@ async def _play(drill: Drill, stage: Stage, sabotaged: bool, say: Callable[[str]
         called = {name: count - before[name] for name, count in _called(stage).items()}
         watch.events.append((healed_at, "healed"))
         say("healed")
-        whole = whole and await _pass(callers, drill, drill.load.after_s)
+        whole = whole and await _pass(callers, drill, drill.load.after_s, lambda: _is_well(watch, callers, healed_at))
         say("the last answers come in")
     phases = Phases(broken_at, healed_at, callers.now())
     seen = figures(callers.asked, callers.fate, phases)
@@ -100,10 +102,20 @@ async def _heal(broken: list[Breakage]) -> None:
         raise Failure(f"not everything could be healed: {failures[0]!r}", "see: headrace status", ExitCode.SOFTWARE)
 
 
-async def _pass(callers: Callers, drill: Drill, seconds: float) -> bool:
-    """Let time pass; False as soon as the drill has cost too much."""
+def _never() -> bool:
+    return False
+
+
+def _is_well(watch: Watch, callers: Callers, healed_at: float) -> bool:
+    """Whether everything has been on the path again for a while, so that no more is to be seen."""
+    quiet_since = max(healed_at, watch.changes[-1][0] if watch.changes else healed_at)
+    return bool(watch.changes) and watch.changes[-1][1] and callers.now() - quiet_since > _QUIET_S
+
+
+async def _pass(callers: Callers, drill: Drill, seconds: float, enough: Callable[[], bool] = _never) -> bool:
+    """Let time pass until it is enough; False as soon as the drill has cost too much."""
     end = callers.now() + seconds
-    while (left := end - callers.now()) > 0:
+    while (left := end - callers.now()) > 0 and not enough():
         if callers.losses > drill.abort_losses:
             return False
         await asyncio.sleep(min(left, _LOOK_S))

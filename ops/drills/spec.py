@@ -59,6 +59,7 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: Count | None = None
     before_s: Positive = 2.0
     during_s: Positive = 3.0
+    # At most: it ends earlier once everything has been well for a while.
     after_s: Positive = 3.0
     # How often a caller asks again when the answer is an error that says so.
     client_retries: Annotated[int, Meta(ge=0, le=10)] = 0
