@@ -94,28 +94,30 @@ class Conductor:
 
     async def _many(self, ask: Ask, tally: Tally) -> AsyncGenerator[Part, None]:
         """All prompts at the same time; the first failure ends the others."""
-        queue: asyncio.Queue[Part | None] = asyncio.Queue(_WAITING)
+        queue: asyncio.Queue[Part | Exception | None] = asyncio.Queue(_WAITING)
 
         async def feed(prompt: int) -> None:
+            # Cancelled, it says nothing more: nobody would take it out of the queue.
             try:
                 async with aclosing(self._one(ask, prompt, tally)) as parts:
                     async for part in parts:
                         await queue.put(part)
-            finally:
+            except Exception as error:
+                await queue.put(error)
+            else:
                 await queue.put(None)
 
         tasks = [asyncio.create_task(feed(prompt)) for prompt in range(len(ask.generations))]
         left = len(tasks)
         try:
             while left:
-                part = await queue.get()
-                if part is not None:
-                    yield part
-                    continue
-                left -= 1
-                for task in tasks:
-                    if task.done():
-                        task.result()
+                item = await queue.get()
+                if isinstance(item, Exception):
+                    raise item
+                if item is None:
+                    left -= 1
+                else:
+                    yield item
         finally:
             for task in tasks:
                 task.cancel()

@@ -1,0 +1,155 @@
+"""API keys: who is let in, and what the keys file may look like."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.adapters.keys_file import KeysFileError, KeysReload, read
+from gateway.core.admission import Admission, seconds_of
+from gateway.core.keys import Caller, KeyRing, StoredKey
+from mesh.clock import SYSTEM
+from mesh.errors import InvalidArgument, MeshError, ResourceExhausted, Unauthenticated
+from mesh.resilience import LoadShed
+
+
+def digest(plain: str) -> bytes:
+    return hashlib.sha256(plain.encode()).digest()
+
+
+def entry(key_id: str, tenant: str, plain: str) -> dict[str, str]:
+    return {"id": key_id, "tenant": tenant, "sha256": digest(plain).hex()}
+
+
+RING = KeyRing([StoredKey(Caller("a", "t1"), digest("key-a")), StoredKey(Caller("b", "t2"), digest("key-b"))])
+ADMISSION = Admission(RING, LoadShed(1), SYSTEM, 60.0)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=5), max_size=20), st.text())
+def test_a_ring_finds_exactly_its_keys(keys: dict[str, str], other: str) -> None:
+    ring = KeyRing(
+        StoredKey(Caller(plain, tenant), hashlib.sha256(plain.encode()).digest()) for plain, tenant in keys.items()
+    )
+    for plain, tenant in keys.items():
+        assert ring.find(plain) == Caller(plain, tenant)
+    if other not in keys:
+        with pytest.raises(Unauthenticated):
+            ring.find(other)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "api_key", "key_id"),
+    [
+        ("Bearer key-a", None, "a"),
+        ("bearer  key-b ", None, "b"),
+        (None, "key-b", "b"),
+        ("Basic zzz", "key-a", "a"),
+    ],
+)
+def test_a_key_comes_as_bearer_or_in_its_own_header(
+    authorization: str | None, api_key: str | None, key_id: str
+) -> None:
+    assert ADMISSION.authenticate(authorization, api_key).key_id == key_id
+
+
+@pytest.mark.parametrize(
+    ("authorization", "reason"),
+    [
+        (None, "MISSING_API_KEY"),
+        ("", "INVALID_API_KEY"),
+        ("Bearer", "INVALID_API_KEY"),
+        ("Bearer ", "INVALID_API_KEY"),
+        ("Bearer key-c", "INVALID_API_KEY"),
+        ("Bearer \udcff", "INVALID_API_KEY"),
+        ("Bearer " + "x" * 100_000, "INVALID_API_KEY"),
+        ("Basic a2V5LWE=", "INVALID_API_KEY"),
+    ],
+)
+def test_nobody_else_is_let_in(authorization: str | None, reason: str) -> None:
+    with pytest.raises(Unauthenticated) as caught:
+        ADMISSION.authenticate(authorization)
+    assert caught.value.reason == reason
+
+
+def test_room_is_bounded_and_given_back() -> None:
+    with ADMISSION.shed.enter():
+        with pytest.raises(ResourceExhausted) as caught:
+            ADMISSION.shed.enter()
+        assert caught.value.retry_after_s is not None
+    with ADMISSION.shed.enter():
+        pass
+
+
+def test_a_caller_may_ask_for_less_time_never_for_more() -> None:
+    assert ADMISSION.deadline(None).left() == pytest.approx(60, abs=1)
+    assert ADMISSION.deadline(5).left() == pytest.approx(5, abs=1)
+    assert ADMISSION.deadline(3600).left() == pytest.approx(60, abs=1)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0", "-1", "nan", "inf", "1e999"])
+def test_seconds_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        seconds_of(text, "x-headrace-timeout")
+    assert caught.value.field == "x-headrace-timeout"
+
+
+def test_the_file_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(yaml.safe_dump([entry("a", "t1", "key-a"), entry("b", "t2", "key-b")]))
+    assert read(path).find("key-b") == Caller("b", "t2")
+    path.write_text("")
+    with pytest.raises(Unauthenticated):
+        read(path).find("key-b")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not YAML (line 1)"),
+        ("a: b", "not a list"),
+        ("- {id: a, tenant: t}", "missing required field `sha256`"),
+        ("- {id: a, tenant: t, sha256: abc}", "$[0].sha256"),
+        ("- {id: a, tenant: t, sha256: '" + "0" * 64 + "', key: hr-secret}", "unknown field `key`"),
+        (yaml.safe_dump([entry("a", "t", "x"), entry("a", "t", "y")]), "[1].id: is there twice"),
+        (yaml.safe_dump([entry("a", "t", "x"), entry("b", "t", "x")]), "[1].sha256: is there twice"),
+    ],
+)
+def test_a_bad_file_is_refused_without_showing_what_is_in_it(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(text)
+    with pytest.raises(KeysFileError) as caught:
+        read(path)
+    assert says in str(caught.value)
+    assert "hr-secret" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeysFileError, match="cannot be read"):
+        read(tmp_path / "none.yaml")
+    path = tmp_path / "keys.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(KeysFileError, match="not YAML"):
+        read(path)
+
+
+async def test_a_change_comes_into_force_and_a_bad_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(yaml.safe_dump([entry("a", "t1", "key-a")]))
+    rings: asyncio.Queue[KeyRing] = asyncio.Queue()
+    task = asyncio.create_task(KeysReload(path, rings.put_nowait, 0.005, SYSTEM).run())
+    try:
+        path.write_text("- nonsense")
+        new = tmp_path / "new.yaml"
+        new.write_text(yaml.safe_dump([entry("b", "t1", "key-b")]))
+        new.replace(path)
+        async with asyncio.timeout(5):
+            ring = await rings.get()
+        assert ring.find("key-b").key_id == "b"
+        with pytest.raises(MeshError):
+            ring.find("key-a")
+    finally:
+        task.cancel()
