@@ -8,7 +8,7 @@ that builds it from them. Building does no I/O beyond checking the model's files
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -51,16 +51,28 @@ class EngineSpec:
 
 
 _SPECS: dict[str, Callable[[], EngineSpec]] = {}
+_VARIABLES: dict[str, Mapping[str, str]] = {}
 
 
-def register(name: str) -> Callable[[Callable[[], EngineSpec]], Callable[[], EngineSpec]]:
-    """Enter an engine under `name`; the decorated function imports it."""
+def register(
+    name: str, variables: Mapping[str, str] | None = None
+) -> Callable[[Callable[[], EngineSpec]], Callable[[], EngineSpec]]:
+    """Enter an engine under `name`; the decorated function imports it.
+
+    `variables` are read from the environment by its libraries when they are loaded.
+    """
+    _VARIABLES[name] = variables or {}
 
     def enter(describe: Callable[[], EngineSpec]) -> Callable[[], EngineSpec]:
         _SPECS[name] = functools.cache(describe)
         return describe
 
     return enter
+
+
+def variables(name: str) -> Mapping[str, str]:
+    """What the environment should hold, unless it says otherwise, before that engine is imported."""
+    return _VARIABLES.get(name, {})
 
 
 def names() -> tuple[str, ...]:
@@ -87,7 +99,10 @@ def _gemini() -> EngineSpec:
     return EngineSpec(GeminiSettings, build)
 
 
-@register("llamacpp")
+# llama.cpp's threads meet after every operation, and OpenMP has them spin until all are there. Where another process
+# needs the core, as the rest of the mesh does on a small machine, spinning keeps the missing thread from its core.
+# Measured on two busy cores, 16 streams: 75 to 128 tokens/s spinning, 149 to 173 sleeping.
+@register("llamacpp", variables={"OMP_WAIT_POLICY": "passive"})
 def _llamacpp() -> EngineSpec:
     from inference.adapters.llamacpp.engine import build
     from inference.adapters.llamacpp.settings import LlamaCppSettings

@@ -77,11 +77,12 @@ class Servicer(InferenceServicer):
             outbox = Outbox(self._engine.generate(ChatRequest(request.context, request.generation)))
             # A call that is cancelled while a message is being written never comes back here.
             context.add_done_callback(outbox.cancelled_by)  # type: ignore[arg-type]  # the stubs name a class
-            async with _deadline(context.time_remaining()):
-                gather_s = 0.0
-                while gathered := await outbox.take(gather_s):
-                    yield self._response(gathered, card)
-                    gather_s = self._gather_s()
+            seconds = context.time_remaining()
+            ends = None if seconds is None else asyncio.get_running_loop().time() + seconds
+            gather_s = 0.0
+            while gathered := await _take(outbox, gather_s, ends):
+                yield self._response(gathered, card)
+                gather_s = self._gather_s()
         except Exception as error:
             raise as_mesh_error(error, self._failed) from error
         finally:
@@ -191,11 +192,9 @@ class Servicer(InferenceServicer):
         return self._adapters
 
 
-@contextlib.asynccontextmanager
-async def _deadline(seconds: float | None) -> AsyncIterator[None]:
-    """End what is inside when the call's time is over. Raises DeadlineExceeded."""
+async def _take(outbox: Outbox[ChatEvent], gather_s: float, ends: float | None) -> list[ChatEvent]:
     try:
-        async with asyncio.timeout(seconds):
-            yield
+        async with asyncio.timeout_at(ends):
+            return await outbox.take(gather_s)
     except TimeoutError as error:
         raise DeadlineExceeded("the request's time is over") from error
