@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mesh.stack import Stack
 from ops import console
+from ops.conversation import connect, models
 from ops.failure import Failure
 from ops.keystore import KeyStore
 from ops.local.ports import listeners, require_free
@@ -123,13 +124,15 @@ def _print_address(stack: Stack, state: StateDir, headline: str, as_json: bool) 
         return
     console.say(f"[bold green]{headline}.[/]")
     console.out.print(f"URL  {url}/v1\nkey  {key}   (development only; in {_short(state.dev_key)})\n\nTry it:\n")
-    console.out.print(_curl(url, key), markup=False)
+    with connect(f"{url}/v1", key) as http:
+        model = models(http)[0]
+    console.out.print(_curl(url, key, model), markup=False)
     console.out.print("\nor: [cyan]headrace chat[/]   see it: [cyan]headrace status[/]   stop it: [cyan]make down[/]")
 
 
-def _curl(url: str, key: str) -> str:
+def _curl(url: str, key: str, model: str) -> str:
     question = '{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}'
-    body = f'{{"model": "smollm2-135m-instruct", "stream": true, "temperature": 0, "messages": [{question}]}}'
+    body = f'{{"model": "{model}", "stream": true, "temperature": 0, "messages": [{question}]}}'
     headers = f"-H 'authorization: Bearer {key}' -H 'content-type: application/json'"
     return f"curl -sN {url}/v1/chat/completions {headers} -d '{body}'"
 
