@@ -22,6 +22,8 @@ from mesh.errors import Outcome
 
 REQUEST_ID_KEY = "x-request-id"
 TRACE_KEY = "traceparent"
+# Whose request it is: what faults for one tenant go by. The edge strips it from outside.
+TENANT_KEY = "x-headrace-tenant"
 
 # From a tenth of a millisecond, where hops lie, to minutes, where generations end.
 _BUCKETS = (
@@ -73,10 +75,11 @@ def enter_scope(request_id: str | None, traceparent: str | None) -> Scope:
     return scope
 
 
-def outgoing_metadata() -> tuple[tuple[str, str], ...]:
-    """Metadata to send with a call made now; empty outside any call."""
+def outgoing_metadata(tenant: str = "") -> tuple[tuple[str, str], ...]:
+    """Metadata to send with a call made now, on behalf of a tenant if there is one."""
     scope = _scope.get()
-    return scope.outgoing() if scope else ()
+    known = scope.outgoing() if scope else ()
+    return (*known, (TENANT_KEY, tenant)) if tenant else known
 
 
 def child_of(traceparent: str) -> str:

@@ -30,7 +30,7 @@ class RouterClient:
 
     def generate(self, request: router_pb2.GenerateRequest, timeout_s: float) -> GenerateCall:
         """See gateway.core.ports.Router."""
-        metadata = telemetry.outgoing_metadata()
+        metadata = telemetry.outgoing_metadata(request.context.tenant)
         return GenerateCall(self._stub.Generate(request, timeout=timeout_s, metadata=metadata))
 
     async def list_models(self, timeout_s: float) -> Sequence[router_pb2.Model]:

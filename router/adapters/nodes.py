@@ -52,7 +52,8 @@ class ReplicaChannels:
     ) -> WatchedStream:
         """See router.core.ports.Nodes."""
         channel, generate = self._of(candidate.replica)
-        call = generate(request, timeout=deadline.left() + _MARGIN_S, metadata=telemetry.outgoing_metadata())
+        metadata = telemetry.outgoing_metadata(request.context.tenant)
+        call = generate(request, timeout=deadline.left() + _MARGIN_S, metadata=metadata)
         return WatchedStream(call, channel, timers, deadline, self._live.setdefault(candidate.replica.id, set()))
 
     def suspect(self, replica: Replica) -> None:

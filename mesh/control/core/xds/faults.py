@@ -18,8 +18,9 @@ from mesh.control.core.faults import SLOTS
 from mesh.control.core.model import Fault
 from mesh.control.core.xds.endpoints import seconds
 from mesh.control.core.xds.resources import pack
+from mesh.telemetry import TENANT_KEY
 
-TENANT_HEADER: Final = "x-headrace-tenant"
+TENANT_HEADER: Final = TENANT_KEY
 # gRPC codes as HTTP statuses, for calls that are not gRPC. Codes that are not here become 500.
 _HTTP_STATUS: Final = {1: 499, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 12: 501, 14: 503, 16: 401}
 
