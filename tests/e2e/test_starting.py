@@ -1,8 +1,7 @@
-"""A second mesh beside the first: quick to start again, clear when it cannot, and quietly gone when it is stopped."""
+"""A second mesh beside the first: started again as it was, clear when it cannot, and quietly gone when it is stopped."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from tests.e2e.mesh_under_test import free_ports, headrace
@@ -25,16 +24,15 @@ def write_stack(folder: Path, engine: str) -> Path:
     return path
 
 
-def test_a_stopped_mesh_starts_again_within_ten_seconds(tmp_path: Path) -> None:
+def test_a_stopped_mesh_starts_again_with_the_same_key(tmp_path: Path) -> None:
     stack, state = write_stack(tmp_path, "llamacpp"), tmp_path / "s"
     try:
         headrace(state, "up", "--stack", str(stack))
+        key = (state / "dev.key").read_text().strip()
         headrace(state, "down")
         assert "no mesh is running" in headrace(state, "down").stderr
-        started = time.monotonic()
         shown = headrace(state, "up", "--stack", str(stack)).stdout
-        assert time.monotonic() - started < 10
-        assert (state / "dev.key").read_text().strip() in shown
+        assert key in shown
         assert "curl" in shown
     finally:
         headrace(state, "down")
