@@ -26,8 +26,9 @@ class Outbox(Generic[T]):
 
     async def closed(self) -> None:
         """Cancel, and return once the producer has let go."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def take(self, gather_s: float) -> list[T]:
         """All events so far, at least one; an empty list at the end. Raises what the producer raised.
