@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 # How many of the best tokens to look at first; rows whose draw falls beyond are looked at again.
 FIRST_CANDIDATES = 64
 MORE_CANDIDATES = 1024
-# Rows of logits that are worked on together: few enough to stay in a core's cache.
-CHUNK_ROWS = 4
 
 TopLogprobs = tuple[tuple[int, float], ...]
 
@@ -34,14 +32,13 @@ TopLogprobs = tuple[tuple[int, float], ...]
 class Filters:
     """How the rows of a draw are cut down; every tensor has R entries on the logits' device."""
 
-    temperature: torch.Tensor
     top_k: torch.Tensor
     top_p: torch.Tensor
     min_p: torch.Tensor
 
     def pick(self, rows: torch.Tensor) -> Filters:
         """The filters of some of the rows."""
-        return Filters(self.temperature[rows], self.top_k[rows], self.top_p[rows], self.min_p[rows])
+        return Filters(self.top_k[rows], self.top_p[rows], self.min_p[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +94,13 @@ class Sampler:
     def _draw_hot(self, logits: torch.Tensor, tickets: Tickets, positions: NDArray[np.int64]) -> torch.Tensor:
         table, device = self._table, logits.device
         filters = Filters(
-            torch.from_numpy(table.temperature[tickets]).to(device),
             torch.from_numpy(table.top_k[tickets]).to(device),
             torch.from_numpy(table.top_p[tickets]).to(device),
             torch.from_numpy(table.min_p[tickets]).to(device),
         )
         chance = torch.from_numpy(uniform(table.seed[tickets], table.stream[tickets], positions)).to(device)
-        return draw_rows(logits, filters, chance)
+        tempered = logits / torch.from_numpy(table.temperature[tickets]).to(device)[:, None]
+        return draw_rows(tempered, self._runner.summarize(tempered).logsumexp, filters, chance)
 
     def _top(self, logits: torch.Tensor, summary: LogitsSummary, wanted: NDArray[np.int32]) -> dict[int, TopLogprobs]:
         rows = np.flatnonzero(wanted > 0)
@@ -118,12 +115,12 @@ class Sampler:
         }
 
 
-def draw_rows(logits: torch.Tensor, filters: Filters, chance: torch.Tensor) -> torch.Tensor:
+def draw_rows(logits: torch.Tensor, logsumexp: torch.Tensor, filters: Filters, chance: torch.Tensor) -> torch.Tensor:
     """Inverse-transform sampling, best token first: int64 [R] for float32 logits [R, vocab], `chance` [R] in [0, 1).
 
+    The logits are divided by the temperature already, and `logsumexp` [R] is theirs.
     Only as many of the best tokens are sorted as the draws turn out to need.
     """
-    logsumexp = _tempered_logsumexp(logits, filters.temperature)
     vocab = logits.shape[1]
     tokens = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
     rows = torch.arange(len(logits), device=logits.device)
@@ -143,7 +140,7 @@ def _draw_among(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw among the best `candidates`; also says of each row whether that was enough to be certain."""
     best = logits.topk(candidates, dim=-1)
-    probs = (best.values.double() / filters.temperature[:, None] - logsumexp[:, None]).exp()
+    probs = (best.values.double() - logsumexp[:, None]).exp()
     rank = torch.arange(candidates, device=logits.device)
     mass = probs.cumsum(dim=-1)
     # Mass that top-k leaves. Where k reaches beyond the candidates it is not known; the row is then not certain.
@@ -163,17 +160,6 @@ def _draw_among(
     place = (kept <= (chance * total)[:, None]).sum(dim=-1)
     last = keep.sum(dim=-1) - 1
     return best.indices.gather(1, torch.minimum(place, last)[:, None])[:, 0], certain
-
-
-def _tempered_logsumexp(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
-    """Log of the sum of exp(logits / temperature) over each row, in float64 [R]."""
-    peak = logits.amax(dim=-1, keepdim=True)
-    scale = 1.0 / temperature[:, None]
-    sums = [
-        ((logits[i : i + CHUNK_ROWS] - peak[i : i + CHUNK_ROWS]) * scale[i : i + CHUNK_ROWS]).exp_().sum(dim=-1)
-        for i in range(0, len(logits), len(logits) if logits.is_cuda else CHUNK_ROWS)
-    ]
-    return torch.cat(sums).double().log() + (peak * scale)[:, 0].double()
 
 
 def _take(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -28,9 +28,8 @@ def kept_by_hand(logits: np.ndarray, temperature: float, top_k: int, top_p: floa
     return left / left.sum()
 
 
-def filters(rows: int, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0) -> Filters:
+def filters(rows: int, top_k=0, top_p=1.0, min_p=0.0) -> Filters:
     return Filters(
-        torch.full((rows,), temperature),
         torch.full((rows,), top_k, dtype=torch.int32),
         torch.full((rows,), top_p),
         torch.full((rows,), min_p),
@@ -54,7 +53,8 @@ def test_draws_have_the_filtered_distribution(seed, vocab, spread, temperature, 
     draws = 200
     chance = (torch.arange(draws, dtype=torch.float64) + 0.5) / draws
     logits = torch.from_numpy(row).expand(draws, vocab).contiguous()
-    tokens = draw_rows(logits, filters(draws, temperature, top_k, top_p, min_p), chance)
+    tempered = logits / temperature
+    tokens = draw_rows(tempered, tempered.logsumexp(-1), filters(draws, top_k, top_p, min_p), chance)
     got = np.bincount(tokens.numpy(), minlength=vocab) / draws
     # A token on the edge of a filter may fall to either side by rounding, and a share is met to one draw.
     assert np.abs(got - wanted).max() <= 0.02
