@@ -1,4 +1,4 @@
-"""A second mesh beside the first: started again as it was, clear when it cannot, and quietly gone when it is stopped."""
+"""A second mesh beside the first: starts again as it was, clear when it cannot, and quietly gone when it is stopped."""
 
 from __future__ import annotations
 
