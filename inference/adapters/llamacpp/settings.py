@@ -27,7 +27,7 @@ class LlamaCppSettings:
     max_queued: Annotated[int, msgspec.Meta(ge=0)] = 64
     context_length: Count = 2048
     # Prompt tokens per step; a request is cancelled, and others' tokens wait, for at most one step.
-    prefill_step: Annotated[int, msgspec.Meta(ge=32)] = 256
+    prefill_step: Annotated[int, msgspec.Meta(ge=32)] = 64
 
     def __post_init__(self) -> None:
         if self.model_path is not None and not self.model_sha256:

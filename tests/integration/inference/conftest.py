@@ -43,6 +43,8 @@ class Node:
 
     stub: InferenceStub
     service: Service | None = None
+    # The process's exit code, once it has ended.
+    running: asyncio.Task[int] | None = None
 
     async def load(self) -> pb.WatchLoadResponse:
         """The first report of the load."""
@@ -69,7 +71,7 @@ async def static_node(**settings: object) -> AsyncIterator[Node]:
         await asyncio.sleep(0.001)
     channel = open_channel(f"127.0.0.1:{service.server.port}")
     try:
-        yield Node(InferenceStub(channel), service)
+        yield Node(InferenceStub(channel), service, running)
     finally:
         await channel.close()
         service.stop()

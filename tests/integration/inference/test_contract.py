@@ -2,13 +2,17 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
 
 from headrace.common.v1 import chat_pb2, generation_pb2
 from headrace.inference.v1 import inference_pb2 as pb
+from inference.adapters.static.engine import StaticEngine
+from inference.core.port import EngineDelta, EngineError, EngineEvent, EngineRequest
 from mesh.errors import from_rpc_error
+from mesh.lifecycle import EX_SOFTWARE
 
 from .conftest import Answer, Node, ask, chat, refused, static_node, until
 
@@ -236,6 +240,20 @@ async def test_a_drain_finishes_the_streams_and_ends_the_watches() -> None:
         assert answer.summary.usage.completion_tokens == 40
         reports = [report async for report in watch]
         assert reports[-1].draining
+
+
+async def test_an_engine_that_breaks_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def breaks(_engine: StaticEngine, _request: EngineRequest) -> AsyncIterator[EngineEvent]:
+        yield EngineDelta(0, (300,))
+        raise EngineError("out of memory")
+
+    monkeypatch.setattr(StaticEngine, "generate", breaks)
+    async with static_node() as node:
+        error = await refused(node, chat("hello"))
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        assert from_rpc_error(error).reason == "ENGINE_FAILED"
+        assert node.running is not None
+        assert await asyncio.wait_for(node.running, 5) == EX_SOFTWARE
 
 
 async def test_tokens_are_gathered_when_many_streams_are_open() -> None:
