@@ -23,12 +23,14 @@ class Conversation:
 
     http: httpx.Client
     model: str
+    # 0 is greedy. Small models wander at OpenAI's default of 1.
+    temperature: float = 0.2
     turns: list[dict[str, str]] = field(default_factory=list)
 
     def ask(self, text: str) -> Generator[str, None, None]:
         """Send a turn and yield the answer in pieces. Raises Failure; closing the iterator cancels the answer."""
         messages = [*self.turns, {"role": "user", "content": text}]
-        body = {"model": self.model, "messages": messages, "stream": True}
+        body = {"model": self.model, "messages": messages, "stream": True, "temperature": self.temperature}
         answer = ""
         with _failures(), self.http.stream("POST", "/chat/completions", json=body) as response:
             if response.status_code != httpx.codes.OK:

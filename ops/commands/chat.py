@@ -28,6 +28,7 @@ def chat(
     model: Annotated[
         str | None, typer.Option(help="The model's public name; without it the first one offered.")
     ] = None,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest word.", min=0, max=2)] = 0.2,
     url: Annotated[str | None, typer.Option(help="Where the mesh is, ending in /v1; without it the local one.")] = None,
     key: Annotated[
         str | None, typer.Option(envvar="HEADRACE_API_KEY", help="The API key; without it the development key.")
@@ -41,7 +42,7 @@ def chat(
         if chosen is None or chosen not in offered:
             known = ", ".join(offered) or "none"
             raise Failure(f"no model {chosen or ''!r}; there are: {known}", "choose with --model", ExitCode.USAGE)
-        conversation = Conversation(http, chosen)
+        conversation = Conversation(http, chosen, temperature)
         if sys.stdin.isatty():
             console.say(f"[dim]{chosen}; /help lists what else there is[/]")
             _talk(conversation)

@@ -97,6 +97,8 @@ def test_chat_through_a_pipe_keeps_the_conversation(mesh: Mesh) -> None:
         "chat",
         "--model",
         "smollm2-135m-instruct",
+        "--temperature",
+        "0",
         input="What is the capital of France? Answer in one short sentence.\nSay hello.\n",
     )
     lines = done.stdout.splitlines()
