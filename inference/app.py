@@ -8,10 +8,10 @@ from headrace.inference.v1 import inference_pb2
 from headrace.inference.v1.inference_pb2_grpc import add_InferenceServicer_to_server
 from inference import engines
 from inference.config import InferenceConfig
+from inference.core.backend import ChatBackend
 from inference.core.chat_port import ChatEngine
 from inference.core.lora_port import LoraHost
 from inference.core.text_engine import TextEngine
-from inference.engines import ChatBackend
 from inference.servicer import Servicer
 from mesh.config import ConfigErrors
 from mesh.discovery import registration

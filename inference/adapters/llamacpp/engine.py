@@ -25,6 +25,7 @@ from inference.adapters.llamacpp.settings import LlamaCppSettings
 from inference.adapters.llamacpp.wire import encode_request
 from inference.adapters.model_files import checked
 from inference.adapters.tokenizer import load_text_model
+from inference.core.backend import TokenBackend
 from inference.core.meter import RateMeter
 from inference.core.port import (
     ConstraintKind,
@@ -37,7 +38,6 @@ from inference.core.port import (
 )
 from inference.core.slots import Slots
 from inference.core.text import Tokenizer
-from inference.engines import TokenBackend
 
 
 def build(settings: LlamaCppSettings) -> TokenBackend:

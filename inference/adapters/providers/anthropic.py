@@ -7,10 +7,10 @@ from typing import Final, Literal
 
 from inference.adapters.providers.assembly import assemble
 from inference.adapters.providers.settings import Capability, Count, ProviderSettings
+from inference.core.backend import ChatBackend
 from inference.core.providers.anthropic import AnthropicDialect
 from inference.core.providers.anthropic_request import AnthropicOptions
 from inference.core.providers.request_fields import Unsupported
-from inference.engines import ChatBackend
 
 _USUAL: Final[tuple[Capability, ...]] = ("chat", "tools", "vision", "json_schema")
 

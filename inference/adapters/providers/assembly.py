@@ -8,8 +8,8 @@ from inference.adapters.providers.credentials import Credentials
 from inference.adapters.providers.engine import ProviderEngine, Timers
 from inference.adapters.providers.settings import Capability, ProviderSettings, card
 from inference.adapters.providers.transport import Authorize, Transport
+from inference.core.backend import ChatBackend
 from inference.core.providers.dialect import Dialect
-from inference.engines import ChatBackend
 
 
 def assemble(

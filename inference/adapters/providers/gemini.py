@@ -8,10 +8,10 @@ from typing import Final
 
 from inference.adapters.providers.assembly import assemble
 from inference.adapters.providers.settings import Capability, ProviderSettings
+from inference.core.backend import ChatBackend
 from inference.core.providers.gemini import GeminiDialect
 from inference.core.providers.gemini_request import GeminiOptions
 from inference.core.providers.request_fields import Unsupported
-from inference.engines import ChatBackend
 
 _USUAL: Final[tuple[Capability, ...]] = ("chat", "tools", "vision", "json_schema", "logprobs", "seed")
 # It stands in the URL's path.

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from inference.adapters.providers.assembly import assemble
 from inference.adapters.providers.settings import Capability, ProviderSettings
+from inference.core.backend import ChatBackend
 from inference.core.providers.openai import OpenAIDialect
 from inference.core.providers.openai_request import OpenAIOptions
 from inference.core.providers.request_fields import Unsupported
-from inference.engines import ChatBackend
 from mesh.config import Secret
 
 _USUAL: Final[tuple[Capability, ...]] = ("chat", "tools", "vision", "json_schema", "logprobs", "seed")

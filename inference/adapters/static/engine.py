@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 
 from inference.adapters.static.vocabulary import FIRST_WORD, VOCAB_SIZE, load_text_model
+from inference.core.backend import TokenBackend
 from inference.core.meter import RateMeter
 from inference.core.port import (
     Confidence,
@@ -29,7 +30,6 @@ from inference.core.port import (
     TokenLogprob,
 )
 from inference.core.slots import Slots
-from inference.engines import TokenBackend
 from mesh.lifecycle import Seconds
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
