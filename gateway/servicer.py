@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import grpc
 
 from gateway.adapters.metrics import Meter
 from gateway.core.admission import Admission
-from gateway.core.conductor import Ask, Conductor
+from gateway.core.conductor import Ask, Conductor, Part
 from gateway.core.generation_checks import check_generation
 from gateway.core.keys import Caller
 from gateway.core.ports import Router
 from gateway.core.tally import Tally
 from headrace.gateway.v1 import gateway_pb2 as pb
 from headrace.gateway.v1 import gateway_pb2_grpc
+from headrace.router.v1 import router_pb2
 from mesh import telemetry
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _MODELS_TIMEOUT_S = 5.0
+# The loop itself holds tasks only weakly.
+_closing: set[asyncio.Future[None]] = set()
 
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
@@ -35,27 +39,21 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     async def Generate(self, request: pb.GenerateRequest, context: _Context) -> AsyncIterator[pb.GenerateResponse]:
         """See the contract."""
         caller = self._authenticate(context)
-        tally = Tally()
-        with self._admission.shed.enter():
-            check_generation(request.generation)
-            scope = telemetry.current_scope()
-            assert scope is not None  # the server's interceptor has set it
-            deadline = self._admission.deadline(context.time_remaining())
-            ask = Ask(caller, scope.request_id, request.user, (request.generation,), deadline)
-            try:
-                async with aclosing(self._conductor.answer(ask, tally)) as parts:
-                    request_id = scope.request_id
-                    async for part in parts:
-                        message = part.message
-                        response = pb.GenerateResponse(deltas=message.deltas, request_id=request_id)
-                        request_id = ""
-                        if message.HasField("summary"):
-                            response.summary.CopyFrom(message.summary)
-                        if message.HasField("disclosure"):
-                            response.disclosure.CopyFrom(message.disclosure)
-                        yield response
-            finally:
-                self._meter.generation(caller.tenant, tally)
+        check_generation(request.generation)
+        scope = telemetry.current_scope()
+        assert scope is not None  # the server's interceptor has set it
+        deadline = self._admission.deadline(context.time_remaining())
+        ask = Ask(caller, scope.request_id, request.user, (request.generation,), deadline)
+        tally, held = Tally(), contextlib.ExitStack()
+        held.enter_context(self._admission.shed.enter())
+        held.callback(self._meter.generation, caller.tenant, tally)
+        parts = self._conductor.answer(ask, tally)
+        # A call that is cancelled while a message is being written never comes back here: this does it all.
+        context.add_done_callback(lambda _: _end(held, parts))  # type: ignore[arg-type]  # stubs want a client's
+        request_id = scope.request_id
+        async for part in parts:
+            yield _response(part.message, request_id)
+            request_id = ""
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
         """See the contract."""
@@ -71,3 +69,25 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
         return self._admission.authenticate(
             telemetry.metadata_value(metadata, "authorization"), telemetry.metadata_value(metadata, "x-api-key")
         )
+
+
+def _response(message: router_pb2.GenerateResponse, request_id: str) -> pb.GenerateResponse:
+    response = pb.GenerateResponse(deltas=message.deltas, request_id=request_id)
+    if message.HasField("summary"):
+        response.summary.CopyFrom(message.summary)
+    if message.HasField("disclosure"):
+        response.disclosure.CopyFrom(message.disclosure)
+    return response
+
+
+def _end(held: contextlib.ExitStack, parts: AsyncGenerator[Part, None]) -> None:
+    held.close()
+    closing = asyncio.ensure_future(_close(parts))
+    _closing.add(closing)
+    closing.add_done_callback(_closing.discard)
+
+
+async def _close(parts: AsyncGenerator[Part, None]) -> None:
+    # One that is being iterated has its task cancelled by gRPC itself.
+    with contextlib.suppress(RuntimeError):
+        await parts.aclose()

@@ -15,6 +15,7 @@ _log = structlog.get_logger()
 _BACKLOG: Final = 2048
 # Longer than Envoy keeps idle connections to a gateway, so that it is Envoy that closes them.
 _KEEP_ALIVE_S: Final = 75
+_SEND_BUFFER_BYTES: Final = 256 * 1024
 # Beyond the drain's deadline: what was cancelled says its last word.
 _LAST_WORD_S: Final = 2.0
 
@@ -96,6 +97,8 @@ def _bind(address: str, stall_s: float) -> socket.socket:
         # Accepted connections inherit it: a peer that acknowledges nothing, or leaves no room, for so long is cut off
         # by the kernel, which costs no timer per event.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall_s * 1e3))
+        # What a slow reader leaves unread waits at the router, not here.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         listener.bind((host, int(port)))
     except OSError as error:
         listener.close()

@@ -43,6 +43,8 @@ class FunctionCall(Struct, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(min_length=1)]
     arguments: str
+    # OpenAI's client puts it there, and sends it back.
+    parsed_arguments: Any = None
 
 
 class ToolCall(Struct, forbid_unknown_fields=True):
@@ -51,6 +53,8 @@ class ToolCall(Struct, forbid_unknown_fields=True):
     id: Annotated[str, Meta(min_length=1)]
     function: FunctionCall
     type: Literal["function"] = "function"
+    # Left over where an answer was put together from a stream.
+    index: int | None = None
 
 
 TextContent = str | Annotated[list[TextPart], Meta(min_length=1)]
@@ -88,6 +92,7 @@ class AssistantMessage(Struct, tag_field="role", tag="assistant", forbid_unknown
     annotations: list[Any] | None = None
     audio: None = None
     function_call: None = None
+    parsed: Any = None
 
 
 class ToolMessage(Struct, tag_field="role", tag="tool", forbid_unknown_fields=True):
