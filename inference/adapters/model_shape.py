@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inference.adapters.gguf_metadata import read_metadata
+from inference.adapters.gguf_header import read_metadata
 from inference.core.sizing import ModelShape, SizingError, precision_of, shape_of
 
 # A Hugging Face config's names for what GGUF metadata holds under the architecture's prefix.

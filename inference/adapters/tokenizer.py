@@ -13,7 +13,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as Library
 
-from inference.adapters.gguf_metadata import read_metadata
+from inference.adapters.gguf_header import read_metadata
 from inference.adapters.gguf_vocabulary import CONTROL, build_library_tokenizer
 from inference.core.templating import ChatTemplate
 from inference.core.text import TextModel

@@ -18,7 +18,7 @@ from typing import Any
 
 import xllamacpp
 
-from inference.adapters.gguf_metadata import read_metadata
+from inference.adapters.gguf_header import read_metadata
 from inference.adapters.llamacpp.generation import Generation
 from inference.adapters.llamacpp.lost_tokens import LostTokens
 from inference.adapters.llamacpp.settings import LlamaCppSettings

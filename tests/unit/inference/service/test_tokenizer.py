@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.adapters.gguf_metadata import read_metadata
+from inference.adapters.gguf_header import read_metadata
 from inference.adapters.model_files import SMOLLM2
 from inference.adapters.tokenizer import load_text_model
 from inference.core.templating import Turn
