@@ -52,12 +52,12 @@ class Callers:
                 self._stopping = True
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def learn(self) -> bool:
-        """Ask each question once, undisturbed, for the answers to compare with; False where one fails."""
+    async def learn(self) -> str:
+        """Ask each question once, undisturbed, for the answers to compare with; what went wrong, or nothing."""
         async with aiohttp.ClientSession(headers=self._headers) as http:
             found = [await self._ask(http, prompt) for prompt in range(_PROMPTS)]
         self.references = [one.text for one in found]
-        return all(one.finished and one.text for one in found)
+        return next((one.error or "an empty answer" for one in found if not (one.finished and one.text)), "")
 
     def fate(self, asked: Asked) -> Fate:
         """How a question ended."""

@@ -57,8 +57,8 @@ async def run(drill: Drill, *, sabotaged: bool, say: Callable[[str], None], on: 
 async def _play(drill: Drill, stage: Stage, sabotaged: bool, say: Callable[[str], None]) -> Outcome:
     broken = breakages(drill, stage)
     callers = Callers(drill.load, stage.url, stage.key)
-    if not await callers.learn():
-        raise Failure("the mesh does not answer before anything is broken", "see: headrace status", ExitCode.NEGATIVE)
+    if problem := await callers.learn():
+        raise Failure(f"the mesh does not answer before anything is broken: {problem}", "see: headrace status")
     targets = [part.target for part in drill.faults if part.what != "partition"]
     called: dict[str, int] = {}
     async with callers.running(), watching(stage.stack, targets, callers.now) as watch:
