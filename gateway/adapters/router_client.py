@@ -7,14 +7,17 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 import grpc
+import structlog
 
 from headrace.common.v1.generation_pb2 import Disclosure
 from headrace.router.v1 import router_pb2, router_pb2_grpc
 from mesh import telemetry
 from mesh.channel import open_channel
-from mesh.errors import Cancelled, MeshError, Unavailable, from_rpc_error
+from mesh.errors import DeadlineExceeded, MeshError, Unavailable, from_rpc_error
 
+_log = structlog.get_logger()
 DISCLOSURE_KEY: Final = "headrace-disclosure-bin"
+_DETAILS_KEY: Final = "grpc-status-details-bin"
 _GENERATE: Final = "/headrace.router.v1.Router/Generate"
 _LIST_MODELS: Final = "/headrace.router.v1.Router/ListModels"
 
@@ -84,11 +87,17 @@ class GenerateCall:
 
 
 def _known(error: grpc.aio.AioRpcError) -> MeshError:
-    known = from_rpc_error(error)
-    if isinstance(known, Cancelled):
+    if any(key == _DETAILS_KEY for key, _ in error.trailing_metadata() or ()):
+        return from_rpc_error(error)
+    # gRPC's own words: they name addresses, and mean nothing to who asked.
+    code = error.code()
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceeded("The request's time was over before its answer was.")
+    if code is grpc.StatusCode.CANCELLED:
         # Not by this side: the router gave the call up, for example because its drain deadline has passed.
-        return Unavailable("The router gave the call up.", reason="PEER_CANCELLED")
-    return known
+        return Unavailable("The router gave the call up; try again.", reason="PEER_CANCELLED")
+    _log.warning("router.call_failed", code=code.name, details=error.details())
+    return Unavailable("No router answers now; try again.", reason="ROUTER_UNAVAILABLE")
 
 
 _seconds: dict[tuple[str, str], Any] = {}

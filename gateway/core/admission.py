@@ -11,6 +11,7 @@ from mesh.errors import InvalidArgument, Unauthenticated
 from mesh.resilience import LoadShed
 
 _BEARER: Final = "bearer "
+_SHORTEST_S: Final = 0.001
 
 
 class Admission:
@@ -40,11 +41,11 @@ class Admission:
 
 
 def seconds_of(text: str, field: str) -> float:
-    """A number of seconds above 0 that a caller wrote. Raises InvalidArgument, which names the field."""
+    """A number of seconds that a caller wrote, a thousandth at least. Raises InvalidArgument; it names the field."""
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise InvalidArgument(f"{field}: a number of seconds above 0 is needed", field=field)
+    if not _SHORTEST_S <= seconds < math.inf:
+        raise InvalidArgument(f"{field}: a number of seconds, {_SHORTEST_S} at least, is needed.", field=field)
     return seconds

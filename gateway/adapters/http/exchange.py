@@ -35,7 +35,7 @@ class Exchange:
     """What one handler works with. The fields below `tally` are what the summary line is made of."""
 
     __slots__ = (
-        "_close", "_receive", "_send", "caller", "done", "gone", "headers", "method", "model", "path",
+        "_close", "_receive", "_send", "caller", "discloses", "done", "gone", "headers", "method", "model", "path",
         "reason", "route", "scope", "status", "stream", "tally",
     )  # fmt: skip
 
@@ -54,6 +54,8 @@ class Exchange:
         self.reason = ""
         self.model = ""
         self.caller: Caller | None = None
+        # Whether the caller asked what was done to answer.
+        self.discloses = False
         # Whether the answer is, or was, sent as a stream of events.
         self.stream = False
         # Whether all of the answer was sent.

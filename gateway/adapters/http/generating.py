@@ -15,8 +15,9 @@ from gateway.core.openai.errors import ErrorDetail, Refusal, param_of, refusal_o
 from gateway.core.openai.questions import Question
 from headrace.common.v1.generation_pb2 import Disclosure
 from mesh.clock import Deadline
-from mesh.errors import DeadlineExceeded, MeshError
+from mesh.errors import DeadlineExceeded, InvalidArgument, MeshError
 
+_DISCLOSE_HEADER: Final = "x-headrace-disclose"
 _TIMEOUT_HEADER: Final = "x-headrace-timeout"
 # The router's own word on the deadline is waited for; this ends what waits for a client that does not read.
 _GRACE_S: Final = 1.0
@@ -48,6 +49,7 @@ class GeneratingEndpoint:
             question = self._decode(await exchange.body(self._max_body_bytes, self._body_timeout_s))
             exchange.model = question.model
             deadline = self._deadline(exchange, question)
+            exchange.discloses = _discloses(exchange)
             ask = Ask(exchange.caller, exchange.scope.request_id, question.user, question.generations, deadline)
             with exchange.cancelled_with_client():
                 try:
@@ -106,9 +108,16 @@ def _check_content_type(exchange: Exchange) -> None:
         raise RequestRefused(Refusal(415, detail))
 
 
+def _discloses(exchange: Exchange) -> bool:
+    wanted = exchange.header(_DISCLOSE_HEADER.encode())
+    if wanted not in (None, "true", "false"):
+        raise InvalidArgument(f"{_DISCLOSE_HEADER}: 'true' or 'false' is needed.", field=_DISCLOSE_HEADER)
+    return wanted == "true"
+
+
 def _disclosed(exchange: Exchange) -> Disclosed | None:
     disclosure = exchange.tally.disclosure
-    if disclosure is None or exchange.headers.get(b"x-headrace-disclose", b"").lower() != b"true":
+    if disclosure is None or not exchange.discloses:
         return None
     return disclosed_of(disclosure, exchange.scope.request_id)
 

@@ -95,9 +95,7 @@ def _generating(name: str, summary: str, request: str, answer: str, chunk: str) 
         "tags": ["Generating"],
         "parameters": [
             _header("x-request-id", "Chosen by the caller, given back, and found in every log.", _TEXT),
-            _header(
-                "x-headrace-timeout", "Seconds that the request may take.", {"type": "number", "exclusiveMinimum": 0}
-            ),
+            _header("x-headrace-timeout", "Seconds that the request may take.", {"type": "number", "minimum": 0.001}),
             _header("x-headrace-disclose", "`true`: say what was done to answer.", {"enum": ["true", "false"]}),
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(request)}}},
