@@ -81,7 +81,7 @@ class Sampler:
         greedy = special[table.temperature[tickets[special]] == 0]
         if len(greedy):
             rows = torch.from_numpy(greedy).to(logits.device)
-            tokens[rows] = _take(logits, rows).argmax(dim=-1)
+            tokens[rows] = self._runner.summarize(_take(logits, rows)).best
         hot = special[table.temperature[tickets[special]] > 0]
         if len(hot):
             rows = torch.from_numpy(hot).to(logits.device)
@@ -125,7 +125,7 @@ def draw_rows(logits: torch.Tensor, logsumexp: torch.Tensor, filters: Filters, c
     tokens = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
     rows = torch.arange(len(logits), device=logits.device)
     for candidates in (FIRST_CANDIDATES, MORE_CANDIDATES, vocab):
-        drawn, certain = _draw_among(
+        drawn, certain = draw_among(
             _take(logits, rows), filters.pick(rows), logsumexp[rows], chance[rows], min(candidates, vocab)
         )
         tokens[rows[certain]] = drawn[certain]
@@ -135,7 +135,7 @@ def draw_rows(logits: torch.Tensor, logsumexp: torch.Tensor, filters: Filters, c
     return tokens
 
 
-def _draw_among(
+def draw_among(
     logits: torch.Tensor, filters: Filters, logsumexp: torch.Tensor, chance: torch.Tensor, candidates: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw among the best `candidates`; also says of each row whether that was enough to be certain."""
