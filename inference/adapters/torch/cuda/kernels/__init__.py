@@ -1,0 +1,1 @@
+"""Triton kernels, each with the function that launches it. Their tests hold each to a few lines of torch."""

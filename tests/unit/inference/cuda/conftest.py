@@ -1,0 +1,59 @@
+"""Triton's interpreter stands in for a device where there is none: it is chosen before any kernel is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where the kernels are tested: the CUDA device, else the CPU under the interpreter."""
+    pytest.importorskip("triton")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _count_as_a_device_does() -> None:
+    """Two things that the interpreter of Triton 3.9 gets wrong.
+
+    It drops the carry of a number that rounds up to the next power of two, and multiplies the bits of bfloat16
+    operands as if they were integers.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return
+    interpreter = importlib.import_module("triton.runtime.interpreter")
+    tl = importlib.import_module("triton.language")
+    own_convert, own_dot = interpreter._convert_float, interpreter.InterpreterBuilder.create_dot
+    short = {tl.float8e4nv: (torch.float8_e4m3fn, torch.uint8), tl.bfloat16: (torch.bfloat16, torch.uint16)}
+
+    def convert(values: np.ndarray, source: Any, target: Any, rounding: Any) -> np.ndarray:
+        if source != tl.float32 or target not in short:
+            return own_convert(values, source, target, rounding)
+        dtype, bits = short[target]
+        rounded = torch.from_numpy(np.ascontiguousarray(values).view(np.float32)).to(dtype)
+        return rounded.view(bits).numpy().reshape(values.shape)
+
+    def widen(operand: Any) -> Any:
+        if operand.dtype.scalar != tl.bfloat16:
+            return operand
+        return interpreter.TensorHandle((operand.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+    def dot(self: Any, a: Any, b: Any, *more: Any) -> Any:
+        return own_dot(self, widen(a), widen(b), *more)
+
+    interpreter._convert_float = convert
+    interpreter.InterpreterBuilder.create_dot = dot
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    torch.manual_seed(0)
