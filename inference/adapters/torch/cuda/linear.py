@@ -1,0 +1,101 @@
+"""Matrix products with weights that stay on the device, each by the fastest way that was measured for its size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+
+from .kernels.norms import quantize_rows
+from .kernels.skinny import Shape, skinny_product
+from .rows import FLOAT8, FLOAT8_MAX, Rows
+
+# Rows, height and width of a product, and what its weights are held in.
+Size = tuple[int, int, int, str]
+
+
+@dataclass(slots=True)
+class Choices:
+    """How products are made, by size. What is not listed goes to the library (cuBLAS, CUTLASS)."""
+
+    shapes: dict[Size, Shape] = field(default_factory=dict)
+
+
+class Linear(Protocol):
+    """A projection: x [T, K] -> [T, N]."""
+
+    @property
+    def quantized(self) -> bool:
+        """Whether it takes its rows in float8."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int, str]:
+        """Height N, width K, and the name of what the weights are held in."""
+        ...
+
+    def __call__(self, x: Rows) -> torch.Tensor:
+        """The product, with the bias if there is one."""
+        ...
+
+
+class DenseLinear:
+    """Weights [N, K] in bfloat16 or float32. `wide` results are float32 whatever the weights are."""
+
+    quantized = False
+
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, choices: Choices, *, wide: bool = False
+    ) -> None:
+        self._weight, self._bias, self._choices = weight.contiguous(), bias, choices
+        self._wide = wide
+        self.size = (*weight.shape, str(weight.dtype).removeprefix("torch."))
+
+    def __call__(self, x: Rows) -> torch.Tensor:
+        """See Linear."""
+        dtype = torch.float32 if self._wide else self._weight.dtype
+        shape = self._choices.shapes.get((len(x.values), *self.size))
+        if shape is not None:
+            return skinny_product(x, self._weight, None, self._bias, dtype, shape)
+        if self._wide and self._weight.is_cuda and self._weight.dtype != torch.float32 and self._bias is None:
+            return torch.mm(x.values, self._weight.t(), out_dtype=torch.float32)
+        return F.linear(x.values, self._weight, self._bias).to(dtype)
+
+
+class Float8Linear:
+    """Weights in float8 with a scale for each output channel, rows in float8 with a scale for each of them."""
+
+    quantized = True
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, choices: Choices) -> None:
+        self._out_dtype = weight.dtype
+        wide = weight.float()
+        self._scales = (wide.abs().amax(dim=1) / FLOAT8_MAX).clamp(min=1e-10)
+        self._weight = (wide / self._scales[:, None]).to(FLOAT8).contiguous()
+        self._bias, self._choices = bias, choices
+        self.size = (*weight.shape, "float8")
+
+    def __call__(self, x: Rows) -> torch.Tensor:
+        """See Linear."""
+        assert x.scales is not None  # the caller asks `quantized` first
+        shape = self._choices.shapes.get((len(x.values), *self.size))
+        if shape is not None:
+            return skinny_product(x, self._weight, self._scales, self._bias, self._out_dtype, shape)
+        product: torch.Tensor = torch._scaled_mm(
+            x.values,
+            self._weight.t(),
+            scale_a=x.scales[:, None],
+            scale_b=self._scales[None, :],
+            # The row-wise kernels give bfloat16 alone.
+            out_dtype=torch.bfloat16,
+            use_fast_accum=True,
+        )
+        product = product.to(self._out_dtype)
+        return product if self._bias is None else product + self._bias
+
+
+def rows_for(linear: Linear, x: torch.Tensor) -> Rows:
+    """Rows as `linear` takes them, from x [T, K] in the network's own dtype."""
+    return quantize_rows(x.contiguous()) if linear.quantized else Rows(x)

@@ -1,0 +1,126 @@
+"""The model runner for CUDA devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from inference.adapters.torch.loading import Checkpoint, ModelError
+from inference.adapters.torch.lora import Lora, LoraPair, read_adapter
+from inference.adapters.torch.network import StepAdapters
+from inference.adapters.torch.runner_api import BLOCK_SIZE, LogitsSummary, ModelSpec, StepBatch
+
+from .graphs import DecodeGraphs
+from .inputs import Ints, pack, to_device, view
+from .kernels.summary import summarize
+from .launching import Launched
+from .memory import DevicePages
+from .network import Network
+from .rows import FLOAT8
+from .tuning import tune
+
+# Rows whose drawn tokens one step can leave to the next.
+_MOST_DRAWN = 4096
+_DTYPES = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float8": torch.bfloat16, "float32": torch.float32}
+
+
+class CudaRunner:
+    """See ModelRunner. On a device without CUDA it runs too, under Triton's interpreter: that is how it is tested.
+
+    Steps of single tokens replay CUDA graphs; steps with prompts in them, or with adapters, are launched kernel by
+    kernel. The result of a row may differ in rounding from one batch size to another, as cuBLAS's kernels do.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        precision: str,
+        num_blocks: int,
+        *,
+        kv_precision: str = "auto",
+        graph_rows: int = 128,
+    ) -> None:
+        if precision not in _DTYPES:
+            raise ModelError(f"precision {precision!r}; CUDA has {', '.join(sorted(_DTYPES))}")
+        config, dtype = checkpoint.config, _DTYPES[precision]
+        kv_dtype = FLOAT8 if kv_precision == "float8" else dtype
+        self.block_size = BLOCK_SIZE
+        self.num_blocks = num_blocks
+        self.most_drawn = _MOST_DRAWN
+        self.spec = ModelSpec(
+            name=config.name,
+            revision=checkpoint.revision,
+            architecture=config.architecture,
+            layers=config.layers,
+            vocab_size=config.vocab_size,
+            context_length=config.context_length,
+            eos_ids=config.eos_ids,
+            kv_bytes_per_token=config.kv_values_per_token() * kv_dtype.itemsize,
+            precision="float8" if precision == "float8" else str(dtype).removeprefix("torch."),
+            device=device.type,
+        )
+        self._device = device
+        self._network = Network(checkpoint, device, dtype, float8=precision == "float8")
+        self._memory = DevicePages(config, num_blocks, kv_dtype, device)
+        self._drawn = torch.zeros(_MOST_DRAWN, dtype=torch.int64, device=device)
+        self._adapters: dict[int, Lora] = {}
+        self._next_slot = 1
+        max_blocks = min(num_blocks, -(-config.context_length // BLOCK_SIZE))
+        self._graphs = DecodeGraphs(self._network, self._memory, self._drawn, max_blocks, graph_rows)
+        if device.type == "cuda":
+            tune(self._network.products(), self._network.choices, self._graphs.sizes, device)
+            self._graphs.capture()
+
+    def forward(self, batch: StepBatch) -> torch.Tensor:
+        """See ModelRunner.forward."""
+        return self._step(batch, np.full(len(batch.token_ids), -1, np.int32))[0]
+
+    def launch(self, batch: StepBatch, sources: Ints) -> Launched:
+        """See LaunchingRunner.launch."""
+        logits, summary = self._step(batch, sources)
+        drawn = self._drawn[: len(logits)]
+        if summary is None:
+            summary = summarize(logits)
+            drawn.copy_(summary.best)
+        return Launched(logits, summary, drawn)
+
+    def summarize(self, logits: torch.Tensor) -> LogitsSummary:
+        """See ModelRunner.summarize."""
+        return summarize(logits.contiguous())
+
+    def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
+        """See ModelRunner.copy_blocks."""
+        self._memory.copy_blocks(pairs)
+
+    def load_adapter(self, path: Path) -> int:
+        """See ModelRunner.load_adapter."""
+        adapter = read_adapter(path, self._network.config)
+        slot, self._next_slot = self._next_slot, self._next_slot + 1
+        self._adapters[slot] = {
+            place: LoraPair(pair.down.to(self._device), pair.up.to(self._device)) for place, pair in adapter.items()
+        }
+        return slot
+
+    def unload_adapter(self, slot: int) -> None:
+        """See ModelRunner.unload_adapter."""
+        del self._adapters[slot]
+
+    def close(self) -> None:
+        """See ModelRunner.close. Memory goes back when the runner does."""
+        self._adapters.clear()
+        self._graphs.clear()
+
+    def _step(self, batch: StepBatch, sources: Ints) -> tuple[torch.Tensor, LogitsSummary | None]:
+        """Logits and, where a graph made one, their summary."""
+        rows = len(batch.token_ids)
+        adapted = bool(batch.adapter_ids.any())
+        graph = None if adapted or rows != len(batch.context_lens) else self._graphs.fitting(rows)
+        if graph is not None and len(batch.logits_rows) == rows:
+            return graph.run(batch, sources)
+        flat, sizes = pack(batch, sources)
+        step = view(to_device(flat, self._device), sizes, all_logits=False)
+        adapters = StepAdapters(batch, self._adapters, self._device) if adapted else None
+        return self._network.forward(step, self._drawn, self._memory, adapters), None
