@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .runner import Precision
+from .runner import KvPrecision, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,8 @@ class TorchEngineConfig:
     model_sha256: str | None = None
     device: str = "cpu"
     precision: Precision = "auto"
+    # "float8" halves KV memory, on CUDA.
+    kv_precision: KvPrecision = "auto"
     threads: int = 2
     # What one sequence may hold, prompt and answer; None: all that the model was made for.
     context_length: int | None = None

@@ -24,6 +24,8 @@ from inference.core.scheduling.scheduler import Scheduler
 
 from .config import TorchEngineConfig
 from .constraints import SUPPORTED, Grammars
+from .cuda.launching import LaunchingRunner
+from .cuda.overlapped import OverlappedStepper
 from .drafting import Drafting
 from .generation import Generation
 from .lora_registry import LoraRegistry
@@ -194,6 +196,8 @@ class TorchEngine:
             if drafter is not None:
                 drafter.close()
 
+        if drafting is None and isinstance(runner, LaunchingRunner):
+            return OverlappedStepper(runner, scheduler, sampling, tickets), free
         return Stepper(runner, scheduler, sampling, tickets, drafting), free
 
     def _drafter(self, runner: ModelRunner, sampling: SamplingTable) -> Drafter | None:
@@ -215,7 +219,8 @@ def build(config: TorchEngineConfig) -> TorchEngine:
     blocks = config.kv_tokens // BLOCK_SIZE
 
     def options(**which: object) -> RunnerOptions:
-        common = {"device": config.device, "precision": config.precision, "threads": config.threads}
+        names = ("device", "precision", "kv_precision", "threads")
+        common = {name: getattr(config, name) for name in names}
         return RunnerOptions(**common, num_blocks=blocks, **which)  # type: ignore[arg-type]  # checked by the tests
 
     def vocabulary() -> Sequence[bytes]:

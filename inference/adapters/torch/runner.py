@@ -12,13 +12,14 @@ import torch
 
 from inference.native import library as native
 
-from .loading import Checkpoint, UnsupportedModel, load_checkpoint
+from .loading import Checkpoint, ModelError, UnsupportedModel, load_checkpoint
 from .native_model import check_shape
 from .native_runner import NativeRunner
 from .runner_api import ModelRunner
 from .torch_runner import TorchRunner
 
-Precision = Literal["auto", "float32", "bfloat16", "int8", "int4"]
+Precision = Literal["auto", "float32", "bfloat16", "float8", "int8", "int4"]
+KvPrecision = Literal["auto", "float8"]
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +32,8 @@ class RunnerOptions:
     sha256: str | None = None
     device: str = "cpu"
     precision: Precision = "auto"
+    # CUDA alone has another than the weights' own.
+    kv_precision: KvPrecision = "auto"
     # KV memory, in blocks of 16 tokens.
     num_blocks: int = 1024
     threads: int = 2
@@ -46,7 +49,25 @@ def build_runner(options: RunnerOptions) -> ModelRunner:
         torch.set_num_threads(1 if library is not None else options.threads)
         if library is not None:
             return NativeRunner(library, checkpoint, options.precision, options.num_blocks, options.threads)
+    if device.type == "cuda":
+        runner = _cuda_runner(checkpoint, device, options)
+        if runner is not None:
+            return runner
+    if "float8" in (options.precision, options.kv_precision):
+        raise ModelError(f"float8 needs the CUDA kernels, which do not run {checkpoint.config.name!r} on {device.type}")
     return TorchRunner(checkpoint, device, _torch_dtype(device, options.precision), options.num_blocks)
+
+
+def _cuda_runner(checkpoint: Checkpoint, device: torch.device, options: RunnerOptions) -> ModelRunner | None:
+    """Triton's kernels, or None where they do not have the model or Triton is not installed."""
+    try:
+        from .cuda.runner import CudaRunner  # noqa: PLC0415 - Triton comes with torch's CUDA builds alone
+
+        precision, kv_precision = options.precision, options.kv_precision
+        return CudaRunner(checkpoint, device, precision, options.num_blocks, kv_precision=kv_precision)
+    except (ImportError, UnsupportedModel) as error:
+        _log.warning("engine.cuda_kernels_not_used", reason=str(error), instead="plain torch, slower")
+        return None
 
 
 def _kernels(checkpoint: Checkpoint) -> ctypes.CDLL | None:

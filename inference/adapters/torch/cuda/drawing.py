@@ -1,0 +1,87 @@
+"""Drawing a step's tokens on the device, with nothing waited for, and their way to the host afterwards."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.adapters.torch.sampling import Drawn, Filters, draw_among
+from inference.adapters.torch.sampling_table import SamplingTable, Tickets
+from inference.core.counter_rng import uniform
+
+from .launching import Launched, LaunchingRunner
+
+# With top-k within this, so many of the best tokens are sorted; else all are.
+_CANDIDATES = 1024
+
+
+class Fetch:
+    """One transfer of a step's results to the host, begun when made."""
+
+    def __init__(
+        self, tokens: torch.Tensor, logprob: torch.Tensor, entropy: torch.Tensor, margin: torch.Tensor
+    ) -> None:
+        # Token ids are exact in float64.
+        columns = torch.stack((tokens.double(), logprob.double(), entropy.double(), margin.double()))
+        self._event: torch.cuda.Event | None = None
+        self._host = columns
+        if columns.is_cuda:
+            self._host = torch.empty(columns.shape, dtype=columns.dtype, pin_memory=True)
+            self._host.copy_(columns, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own
+            self._event.record()
+
+    def wait(self) -> Drawn:
+        """The results; waits for the device to have made them."""
+        if self._event is not None:
+            self._event.synchronize()
+        host = self._host.numpy()
+        logprob, entropy, margin = host[1:].astype(np.float32)
+        return Drawn(host[0].astype(np.int32), logprob, entropy, margin, {})
+
+
+def draw(
+    runner: LaunchingRunner,
+    launched: Launched,
+    table: SamplingTable,
+    tickets: Tickets,
+    positions: NDArray[np.int64],
+) -> Fetch:
+    """Draw one token for each row into `launched.drawn`, as `Sampler.draw` would: same seed, same token.
+
+    For tickets without penalties, biases, constraints or alternatives to report.
+    """
+    summary, logprob = launched.summary, launched.summary.best_logprob
+    hot = np.flatnonzero(table.temperature[tickets] > 0)
+    if len(hot):
+        tickets, positions = tickets[hot], positions[hot]
+        top_k = table.top_k[tickets]
+        chance = uniform(table.seed[tickets], table.stream[tickets], positions)
+        columns = (hot, table.temperature[tickets], top_k, table.top_p[tickets], table.min_p[tickets], chance)
+        few = bool((top_k > 0).all()) and int(top_k.max()) <= _CANDIDATES
+        _draw_hot(runner, launched, np.stack([column.astype(np.float64) for column in columns]), few=few)
+        logprob = launched.logits.gather(1, launched.drawn[:, None])[:, 0] - summary.logsumexp
+    return Fetch(launched.drawn, logprob, summary.entropy, summary.margin)
+
+
+def _draw_hot(runner: LaunchingRunner, launched: Launched, columns: NDArray[np.float64], *, few: bool) -> None:
+    """Overwrite the tokens of some rows; columns: row, temperature, top-k, top-p, min-p, chance."""
+    on_device = _to_device(columns, launched.logits.device)
+    rows, top_k = on_device[0].long(), on_device[2].int()
+    temperature, top_p, min_p = (on_device[i].float() for i in (1, 3, 4))
+    tempered = launched.logits[rows] / temperature[:, None]
+    vocab = tempered.shape[1]
+    tokens, _certain = draw_among(
+        tempered,
+        Filters(top_k, top_p, min_p),
+        runner.summarize(tempered).logsumexp,
+        on_device[5],
+        min(vocab, _CANDIDATES) if few else vocab,
+    )
+    launched.drawn[rows] = tokens
+
+
+def _to_device(values: NDArray[np.float64], device: torch.device) -> torch.Tensor:
+    host = torch.from_numpy(values)
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host

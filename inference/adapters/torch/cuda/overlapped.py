@@ -1,0 +1,180 @@
+"""The engine's step on a device that runs by itself: the next step is launched before the last one's tokens are read.
+
+A decode step needs from the one before only the tokens that it drew, and those are on the device. So the host plans
+step k + 1 with a placeholder where each unread token belongs, launches it, and only then waits for step k, while the
+device is busy. What the tokens decide is decided one step late:
+
+- a sequence that drew its end runs one step more, whose result is dropped (it writes only where it alone writes: its
+  blocks go back after the step was launched, and whoever takes them writes in a later one);
+- a sequence that reaches its length limit is known to without its tokens, and ends at once.
+
+Where the next step depends on more than the tokens (grammars, penalties) or on more of the logits (biases,
+alternatives to report), steps run one after the other as on a CPU for as long as such a request is in the house.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.adapters.torch.batching import step_batch
+from inference.adapters.torch.generation import Generation
+from inference.adapters.torch.mailbox import Delivery, Gain
+from inference.adapters.torch.sampling import Drawn
+from inference.adapters.torch.sampling_table import SamplingTable
+from inference.adapters.torch.stepping import Stepper
+from inference.core.port import EngineError, Finish, TokenLogprob
+from inference.core.scheduling.plan import Plan
+from inference.core.scheduling.scheduler import Scheduler
+from inference.core.scheduling.sequence import Sequence
+
+from .drawing import Fetch, draw
+from .launching import LaunchingRunner
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A launched step: for each row that it draws, whose it is and where among the sequence's tokens it belongs."""
+
+    plan: Plan
+    sequences: list[Sequence]
+    places: NDArray[np.int32]
+    fetch: Fetch | None
+
+
+class OverlappedStepper(Stepper):
+    """See Stepper."""
+
+    def __init__(self, runner: LaunchingRunner, scheduler: Scheduler, sampling: SamplingTable, tickets: int) -> None:
+        super().__init__(runner, scheduler, sampling, tickets)
+        self._launching = runner
+        self._flight: _Flight | None = None
+        # By ticket: the row of the flight that draws its next token, or -1 where the host knows all of its tokens.
+        self._source = np.full(tickets, -1, np.int32)
+        self._waits = np.zeros(tickets, np.bool_)
+        self._waiting_tickets = 0
+
+    @property
+    def busy(self) -> bool:
+        """See Stepper."""
+        return self._flight is not None or super().busy
+
+    def step(self) -> list[Delivery]:
+        """See Stepper. What it gives is mostly what the step before has drawn."""
+        if self._waiting_tickets or self.scheduler.limits.max_running > self._launching.most_drawn:
+            read = self._read_flight()
+            return read + super().step()
+        self._out = []
+        began = time.monotonic()
+        launched = self._launch(began)
+        last, self._flight = self._flight, launched
+        if last is not None:
+            self._read(last)
+        if launched is not None:
+            self.scheduler.commit(launched.plan)
+            self._expect(launched)
+        return self._out
+
+    def fail(self, error: EngineError) -> list[Delivery]:
+        """See Stepper."""
+        self._flight = None
+        return super().fail(error)
+
+    def _register(self, generation: Generation, seq: Sequence) -> None:
+        super()._register(generation, seq)
+        ticket = seq.ticket
+        waits = generation.grammar is not None or self._sampling.adjusted[ticket] or self._sampling.logprobs[ticket] > 0
+        self._waits[ticket] = waits
+        self._waiting_tickets += int(waits)
+
+    def _release(self, seq: Sequence) -> None:
+        self._source[seq.ticket] = -1
+        self._waiting_tickets -= int(self._waits[seq.ticket])
+        self._waits[seq.ticket] = False
+        super()._release(seq)
+
+    def _launch(self, began: float) -> _Flight | None:
+        """Plan a step and start it; None when there is nothing to run."""
+        scheduler, table = self.scheduler, self.scheduler.table
+        plan = scheduler.plan()
+        if plan is None:
+            return None
+        self._note_started(plan, began)
+        if plan.copies:
+            self._runner.copy_blocks(plan.copies)
+        batch, rows = step_batch(table, plan)
+        tickets = table.ticket[rows.slots]
+        sources = np.full(len(batch.token_ids), -1, np.int32)
+        # A row that draws is its sequence's last known token: the one that may not have been read yet.
+        sources[batch.logits_rows] = self._source[tickets]
+        launched = self._launching.launch(batch, sources)
+        places = table.length[rows.slots]
+        fetch = None
+        if len(rows.slots):
+            positions = (places - table.prompt_length[rows.slots]).astype(np.int64)
+            fetch = draw(self._launching, launched, self._sampling, tickets, positions)
+        sequences = [seq for seq in (table.sequence[slot] for slot in rows.slots) if seq is not None]
+        return _Flight(plan, sequences, places, fetch)
+
+    def _expect(self, flight: _Flight) -> None:
+        """Put placeholders where the flight's tokens belong, and end what reaches its limit with them."""
+        scheduler, table = self.scheduler, self.scheduler.table
+        self._source[:] = -1
+        alive = np.fromiter((seq.slot >= 0 for seq in flight.sequences), np.bool_, len(flight.sequences))
+        drawing = [seq for seq in flight.sequences if seq.slot >= 0]
+        if not drawing:
+            return
+        slots = np.fromiter((seq.slot for seq in drawing), np.intp, len(drawing))
+        scheduler.append(slots, np.zeros(len(slots), np.int32))
+        self._source[table.ticket[slots]] = np.flatnonzero(alive)
+        full = table.length[slots] >= table.limit[slots]
+        for index in np.flatnonzero(full).tolist():
+            scheduler.finish(drawing[index])
+
+    def _read_flight(self) -> list[Delivery]:
+        """Read what is in flight, if anything, so that the host knows all there is."""
+        self._out = []
+        last, self._flight = self._flight, None
+        if last is not None:
+            self._read(last)
+        self._source[:] = -1
+        return self._out
+
+    def _read(self, flight: _Flight) -> None:
+        """Wait for a step's tokens and book them; what was cancelled meanwhile is dropped."""
+        if flight.fetch is None:
+            return
+        drawn = flight.fetch.wait()
+        now = time.monotonic()
+        rows = np.flatnonzero(np.fromiter((seq.ticket >= 0 for seq in flight.sequences), np.bool_))
+        tickets = np.fromiter((flight.sequences[row].ticket for row in rows), np.intp, len(rows))
+        self._confidence.add(tickets, drawn.logprob[rows], drawn.entropy[rows], drawn.margin[rows])
+        for row in rows.tolist():
+            self._read_row(flight.sequences[row], int(flight.places[row]), row, drawn, now)
+        self.meter.add(len(rows), now)
+
+    def _read_row(self, seq: Sequence, place: int, row: int, drawn: Drawn, now: float) -> None:
+        token = int(drawn.tokens[row])
+        generation: Generation = seq.owner
+        if not generation.first_token_at:
+            generation.first_token_at = now
+        if self._is_eos[token] and not seq.ignore_eos:
+            # It may be running, or wait to be computed again, or have reached its limit.
+            if seq.slot >= 0:
+                self.scheduler.finish(seq)
+            else:
+                self.scheduler.cancel(seq)
+            self._ended(seq, Finish.STOP)
+            return
+        if seq.slot >= 0:
+            self.scheduler.table.tokens[seq.slot, place] = token
+        else:
+            seq.tokens[place] = token
+        generation.drawn += 1
+        logprob = TokenLogprob(token, float(drawn.logprob[row])) if self._sampling.logprobs[seq.ticket] >= 0 else None
+        self._out.append(Delivery(generation.mailbox, seq.index, Gain(token, logprob)))
+        if place + 1 >= seq.limit:
+            self._ended(seq, Finish.LENGTH)
