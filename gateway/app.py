@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from gateway.adapters.http.front import HttpFront, Routes
@@ -91,10 +90,12 @@ def _routes(
 
 async def _first_answer(router: RouterClient) -> None:
     """Return when a router has answered: the channel is warm, and the first caller does not pay for it."""
+    pause_s = 0.05
     while True:
         try:
             await router.list_models(_FIRST_ANSWER_S)
         except MeshError:
-            await asyncio.sleep(0.1)
+            await SYSTEM.sleep(pause_s)
+            pause_s = min(2 * pause_s, _FIRST_ANSWER_S)
         else:
             return

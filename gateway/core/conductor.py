@@ -55,17 +55,21 @@ class Conductor:
         started = self._clock.monotonic()
         parts = self._one(ask, 0, tally) if len(ask.generations) == 1 else self._many(ask, tally)
         unended = len(ask.generations)
-        async with aclosing(parts):
-            asked = started
-            async for part in parts:
-                now = self._clock.monotonic()
-                tally.waited_s += now - asked
-                if tally.first_s is None:
-                    tally.first_s = now - started
-                unended -= part.message.HasField("summary")
-                tally.complete = unended == 0
-                yield part
-                asked = self._clock.monotonic()
+        asked = started
+        try:
+            async with aclosing(parts):
+                async for part in parts:
+                    now = self._clock.monotonic()
+                    tally.waited_s += now - asked
+                    if tally.first_s is None:
+                        tally.first_s = now - started
+                    unended -= part.message.HasField("summary")
+                    tally.complete = unended == 0
+                    yield part
+                    asked = self._clock.monotonic()
+        except MeshError:
+            tally.waited_s += self._clock.monotonic() - asked
+            raise
 
     async def _one(self, ask: Ask, prompt: int, tally: Tally) -> AsyncGenerator[Part, None]:
         generation = ask.generations[prompt]

@@ -111,6 +111,15 @@ async def test_an_error_keeps_what_was_seen_and_disclosed() -> None:
     assert (tally.completion_tokens, tally.disclosure) == (2, DISCLOSURE)
 
 
+async def test_waiting_in_vain_is_waiting_too() -> None:
+    tally = Tally()
+    started = SYSTEM.monotonic()
+    with pytest.raises(Unavailable):
+        await answer(ScriptedRouter([Unavailable("gone")]), ask(), tally)
+    assert 0 < tally.waited_s <= SYSTEM.monotonic() - started
+    assert tally.first_s is None
+
+
 async def test_nothing_after_the_summary_takes_the_answer_back() -> None:
     tally = Tally()
     script = [said("a", finish=True), summary(), Unavailable("too late")]
