@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 STACK = Path(__file__).with_name("stack.yaml")
 # As in the stack file; the processes that a request passes, in its order.
 METRICS_PORTS = {"gateway": 17190, "router": 17290, "instant": 17390}
+# Every port in the stack file.
+_PORT = re.compile(r"\b1[789]\d{3}\b")
 _PLACE = {"_count": 0, "_sum": 1}
 
 
@@ -40,6 +44,8 @@ class Mesh:
     state: Path
     url: str
     key: str
+    # How far its ports are from those in the stack file.
+    shift: int
 
     def rss_mb(self) -> dict[str, float]:
         """Resident memory of each process."""
@@ -50,7 +56,7 @@ class Mesh:
         """(count, seconds) of every counted method, by process, side and method; subtract two to get a span's."""
         found: dict[tuple[str, str, str], list[float]] = {}
         for process, port in METRICS_PORTS.items():
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port + self.shift}/metrics", timeout=5) as answer:
                 text = answer.read().decode()
             for family in text_string_to_metric_families(text):
                 if family.name != "headrace_rpc_seconds":
@@ -67,15 +73,32 @@ class Mesh:
 def running() -> Iterator[Mesh]:
     """Bring the benchmark's mesh up in a state folder of its own, and take it down."""
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
-        state = Path(folder)
+        state, stack, shift = Path(folder) / "state", Path(folder) / "stack.yaml", _free_shift()
+        stack.write_text(_PORT.sub(lambda port: str(int(port[0]) + shift), STACK.read_text()))
         try:
-            done = _headrace(state, "up", "--stack", str(STACK), "--json")
+            done = _headrace(state, "up", "--stack", str(stack), "--json")
             if done.returncode != 0:
                 raise SystemExit(done.stderr)
             up: dict[str, Any] = json.loads(done.stdout)
-            yield Mesh(state, up["url"], up["key"])
+            yield Mesh(state, up["url"], up["key"], shift)
         finally:
             _headrace(state, "down")
+
+
+def _free_shift() -> int:
+    """The smallest distance to ports that nobody uses: a mesh may be running on those of the file."""
+    ports = [int(port) for port in _PORT.findall(STACK.read_text())]
+    return next(shift for shift in range(1000) if all(_free(port + shift) for port in ports))
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def between(

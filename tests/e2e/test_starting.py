@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from tests.e2e.mesh_under_test import free_ports, headrace
@@ -33,7 +34,10 @@ def test_a_stopped_mesh_starts_again_with_the_same_key(tmp_path: Path) -> None:
         assert "no mesh is running" in headrace(state, "down").stderr
         shown = headrace(state, "up", "--stack", str(stack)).stdout
         assert key in shown
-        assert "curl" in shown
+        (curl,) = (line for line in shown.splitlines() if line.startswith("curl "))
+        pasted = subprocess.run(["/bin/sh", "-c", curl], capture_output=True, text=True, timeout=60, check=False)
+        assert pasted.returncode == 0, pasted.stderr
+        assert pasted.stdout.rstrip().endswith("data: [DONE]")
     finally:
         headrace(state, "down")
     assert headrace(state, "status", check=False).returncode == 69
