@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import gc
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ from mesh.server import Server
 _log = structlog.get_logger()
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+# Objects made before a young collection: a request makes hundreds, nearly all freed by their last reference.
+_GC_THRESHOLD = 20_000
 EX_USAGE = 64
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
@@ -126,6 +129,7 @@ class Service:
         return EX_SOFTWARE if self._failed else 0
 
     async def _announce(self, port: int) -> None:
+        _settle_garbage_collection()
         await self.readiness.clear("start")
         self.state = State.READY
         _log.info("service.started", port=port, pid=os.getpid())
@@ -161,6 +165,16 @@ class Service:
         self._failed = f"{name}: {error}"
         _log.error("task.failed", task=name, error=str(error), exc_info=error)
         self._stop.set()
+
+
+def _settle_garbage_collection() -> None:
+    """Keep full collections from walking, in the middle of a request, what lives as long as the process.
+
+    Seen at the gateway with 16 clients: p99 31 to 17 ms, 33 to 11 and 14 to 11 in three pairs of runs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 50)
 
 
 C = TypeVar("C", bound=ProcessConfig)
