@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import gguf_model, huggingface
+from . import huggingface
 from .config import ModelConfig
 from .errors import ChecksumMismatch, ModelError
 from .weights import Weight
@@ -43,6 +43,8 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
     if path.is_dir():
         config, weights = huggingface.open_folder(path)
     else:
+        from . import gguf_model  # noqa: PLC0415 - the gguf library is for those who load such a file
+
         config, weights = gguf_model.open_file(path)
     _check_complete(path, config, weights)
     return Checkpoint(config, weights, revision)
