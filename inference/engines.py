@@ -101,6 +101,14 @@ def _static() -> EngineSpec:
     return EngineSpec(StaticSettings, build)
 
 
+@register("tensorrt_llm")
+def _tensorrt_llm() -> EngineSpec:
+    from inference.adapters.tensorrt_llm.engine import build
+    from inference.adapters.tensorrt_llm.settings import TensorRtLlmSettings
+
+    return EngineSpec(TensorRtLlmSettings, build)
+
+
 @register("torch")
 def _torch() -> EngineSpec:
     from inference.adapters.model_files import SMOLLM2

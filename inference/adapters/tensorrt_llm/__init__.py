@@ -1,0 +1,1 @@
+"""TensorRT-LLM behind the engine port, over its `LLM` API. Imported only where it was chosen."""
