@@ -15,8 +15,8 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu")
     parser.add_argument("--quick", action="store_true", help="1 and 64 streams, fewer rounds, no peer")
-    parser.add_argument("--precision", choices=("bfloat16", "float8"), help="only this one")
-    parser.add_argument("--kv", choices=("auto", "float8"), default="auto", help="what keys and values are held in")
+    parser.add_argument("--precision", choices=("bfloat16", "fp8"), help="only this one")
+    parser.add_argument("--kv", choices=("auto", "fp8"), default="auto", help="what keys and values are held in")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("No CUDA device on this machine: nothing was measured.")

@@ -17,7 +17,7 @@ from inference.adapters.torch.cuda.runner import CudaRunner
 
 STREAMS = (1, 16, 64, 128)
 TARGETS = {"gpu_fp8_tok_s_64": 12000, "gpu_fp8_ttft_ms_64": 100, "gpu_bf16_roofline_1": 0.75}
-SHORT = {"bfloat16": "bf16", "float8": "fp8"}
+SHORT = {"bfloat16": "bf16", "fp8": "fp8"}
 BLOCK = 16
 HEADER = (
     f"{'streams':>8}{'tok/s':>9}{'transformers':>14}{'ttft p50':>10}{'p95':>8}{'burst':>8}{'step':>8}{'roofline':>10}"
@@ -45,7 +45,7 @@ def measure(quick: bool, only: str | None, kv: str) -> list[dict[str, Any]]:
     print("Closed loop: a client sends its next prompt when an answer ends; arrivals are evenly spread, after a first")
     print("round in which all come at once (burst: the median first token of that round). Times in milliseconds.")
     figures = [figure("gpu_copy_tb_s", setting.bandwidth / 1e12, "TB/s")]
-    peers = {} if quick or only == "float8" else transformers_tok_s(setting)
+    peers = {} if quick or only == "fp8" else transformers_tok_s(setting)
     for precision in SHORT if only is None else (only,):
         figures += measure_precision(precision, setting, peers)
         free_memory()

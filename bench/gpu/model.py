@@ -59,9 +59,9 @@ def bytes_per_step(config: ModelConfig, precision: str) -> int:
     """Weights that one decode step must read: every layer's and the output layer's, which keeps its 16 bits."""
     shapes = expected_shapes(config)
     layers = sum(torch.Size(shape).numel() for name, shape in shapes.items() if name.startswith("layers."))
-    return layers * (1 if precision == "float8" else 2) + config.vocab_size * config.hidden * 2
+    return layers * (1 if precision == "fp8" else 2) + config.vocab_size * config.hidden * 2
 
 
 def kv_bytes_per_token(config: ModelConfig, kv_precision: str) -> int:
     """Keys and values of one token over all layers."""
-    return config.kv_values_per_token() * (1 if kv_precision == "float8" else 2)
+    return config.kv_values_per_token() * (1 if kv_precision == "fp8" else 2)

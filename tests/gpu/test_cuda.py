@@ -41,7 +41,7 @@ def checkpoint():
     return random_checkpoint(dataclasses.replace(small, windows=(0,) * 4), torch.device("cuda"))
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float8"])
+@pytest.mark.parametrize("precision", ["bfloat16", "fp8"])
 def test_graphs_give_what_kernels_launched_one_by_one_give(checkpoint, precision: str) -> None:
     """At every batch size up to the next: the same runner with its graphs taken away."""
     runner = CudaRunner(checkpoint, torch.device("cuda"), precision, 256, graph_rows=16)
@@ -95,7 +95,7 @@ def test_launching_does_not_wait_for_the_device(checkpoint) -> None:
 
 @pytest.mark.timeout(580)
 def test_the_benchmark_runs_from_a_plain_checkout() -> None:
-    command = [sys.executable, "-m", "bench.gpu", "--quick", "--precision", "float8"]
+    command = [sys.executable, "-m", "bench.gpu", "--quick", "--precision", "fp8"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550, check=True)
     names = {figure["name"] for figure in json.loads(done.stdout.splitlines()[-1])["figures"]}
     assert {"gpu_copy_tb_s", "gpu_fp8_tok_s_1", "gpu_fp8_tok_s_64", "gpu_fp8_ttft_ms_64"} <= names

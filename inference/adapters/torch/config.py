@@ -18,7 +18,7 @@ class TorchEngineConfig:
     model_sha256: str | None = None
     device: str = "cpu"
     precision: Precision = "auto"
-    # "float8" halves KV memory, on CUDA.
+    # "fp8" halves KV memory, on CUDA.
     kv_precision: KvPrecision = "auto"
     threads: int = 2
     # What one sequence may hold, prompt and answer; None: all that the model was made for.

@@ -49,7 +49,7 @@ def wanted_bytes(config: TorchEngineConfig) -> int | None:
         context=config.kv_tokens,
         concurrency=1,
         weights=weights if weights in WEIGHT_BYTES else "bfloat16",
-        kv="float32" if on_cpu else "bfloat16",
+        kv="float32" if on_cpu else "fp8" if config.kv_precision == "fp8" else "bfloat16",
         step_tokens=config.step_tokens,
     )
     return need(_without_windows(shape), load, HOST_OVERHEAD if on_cpu else DEVICE_OVERHEAD).total

@@ -18,8 +18,8 @@ from .native_runner import NativeRunner
 from .runner_api import ModelRunner
 from .torch_runner import TorchRunner
 
-Precision = Literal["auto", "float32", "bfloat16", "float8", "int8", "int4"]
-KvPrecision = Literal["auto", "float8"]
+Precision = Literal["auto", "float32", "bfloat16", "fp8", "int8", "int4"]
+KvPrecision = Literal["auto", "fp8"]
 
 _log = structlog.get_logger(__name__)
 
@@ -53,8 +53,8 @@ def build_runner(options: RunnerOptions) -> ModelRunner:
         runner = _cuda_runner(checkpoint, device, options)
         if runner is not None:
             return runner
-    if "float8" in (options.precision, options.kv_precision):
-        raise ModelError(f"float8 needs the CUDA kernels, which do not run {checkpoint.config.name!r} on {device.type}")
+    if "fp8" in (options.precision, options.kv_precision):
+        raise ModelError(f"fp8 needs the CUDA kernels, which do not run {checkpoint.config.name!r} on {device.type}")
     return TorchRunner(checkpoint, device, _torch_dtype(device, options.precision), options.num_blocks)
 
 

@@ -64,7 +64,7 @@ class DecodeGraph:
         return self.logits[:count], part
 
     def _run(self) -> None:
-        with torch.inference_mode():
+        with torch.no_grad():
             self.logits = self._network.forward(self._step, self._drawn, self._memory)
             self.summary = summarize(self.logits)
             self._drawn[: self.rows].copy_(self.summary.best)

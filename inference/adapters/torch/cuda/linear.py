@@ -75,7 +75,7 @@ class Float8Linear:
         self._scales = (wide.abs().amax(dim=1) / FLOAT8_MAX).clamp(min=1e-10)
         self._weight = (wide / self._scales[:, None]).to(FLOAT8).contiguous()
         self._bias, self._choices = bias, choices
-        self.size = (*weight.shape, "float8")
+        self.size = (*weight.shape, "fp8")
 
     def __call__(self, x: Rows) -> torch.Tensor:
         """See Linear."""

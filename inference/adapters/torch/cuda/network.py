@@ -76,7 +76,7 @@ class Network:
         """Every projection, in the order of a step."""
         return [p for layer in self._layers for p in (layer.qkv, layer.output, layer.gate_up, layer.down)] + [self.head]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(
         self, step: StepInputs, drawn: torch.Tensor, memory: DevicePages, adapters: StepAdapters | None = None
     ) -> torch.Tensor:

@@ -23,7 +23,7 @@ from .tuning import tune
 
 # Rows whose drawn tokens one step can leave to the next.
 _MOST_DRAWN = 4096
-_DTYPES = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float8": torch.bfloat16, "float32": torch.float32}
+_DTYPES = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "fp8": torch.bfloat16, "float32": torch.float32}
 
 
 class CudaRunner:
@@ -46,7 +46,7 @@ class CudaRunner:
         if precision not in _DTYPES:
             raise ModelError(f"precision {precision!r}; CUDA has {', '.join(sorted(_DTYPES))}")
         config, dtype = checkpoint.config, _DTYPES[precision]
-        kv_dtype = FLOAT8 if kv_precision == "float8" else dtype
+        kv_dtype = FLOAT8 if kv_precision == "fp8" else dtype
         self.block_size = BLOCK_SIZE
         self.num_blocks = num_blocks
         self.most_drawn = _MOST_DRAWN
@@ -59,11 +59,11 @@ class CudaRunner:
             context_length=config.context_length,
             eos_ids=config.eos_ids,
             kv_bytes_per_token=config.kv_values_per_token() * kv_dtype.itemsize,
-            precision="float8" if precision == "float8" else str(dtype).removeprefix("torch."),
+            precision="fp8" if precision == "fp8" else str(dtype).removeprefix("torch."),
             device=device.type,
         )
         self._device = device
-        self._network = Network(checkpoint, device, dtype, float8=precision == "float8")
+        self._network = Network(checkpoint, device, dtype, float8=precision == "fp8")
         self._memory = DevicePages(config, num_blocks, kv_dtype, device)
         self._drawn = torch.zeros(_MOST_DRAWN, dtype=torch.int64, device=device)
         self._adapters: dict[int, Lora] = {}

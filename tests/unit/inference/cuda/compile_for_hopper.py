@@ -96,8 +96,13 @@ def main() -> None:
             network.forward(
                 view(to_device(flat, CPU), sizes, all_logits=False), torch.zeros(1, dtype=torch.int64), memory
             )
-    summarize(torch.zeros(3, 9000))
-    for rows, tried in CANDIDATES.items():
+        # A batch of one: Triton compiles sizes of 1 apart.
+        flat, sizes = pack(batch([1]), np.full(1, -1, np.int32))
+        network.forward(view(to_device(flat, CPU), sizes, all_logits=True), torch.zeros(1, dtype=torch.int64), memory)
+    for rows in (1, 3):
+        summarize(torch.zeros(rows, 9000))
+    # The last is the split one again, for a single row.
+    for rows, tried in (*CANDIDATES.items(), (1, CANDIDATES[16][3:4])):
         for shape in tried:
             for dtype in (torch.bfloat16, FLOAT8):
                 scales = torch.ones(4096) if dtype == FLOAT8 else None

@@ -123,6 +123,13 @@ def test_decode_steps_replay_the_next_larger_graph(llama: Checkpoint, device: to
     assert tuple(sorted(BUCKETS)) == BUCKETS
 
 
+def test_logits_are_the_callers_to_change(llama: Checkpoint, device: torch.device) -> None:
+    """As penalties and grammars do, outside of the runner."""
+    logits = _runner(llama, device).forward(batch([(0, 0, [5]), (1, 0, [6])]))
+    logits[0, 3] = float("-inf")
+    assert logits[0, 3] == float("-inf")
+
+
 def test_steps_without_logits(llama: Checkpoint, device: torch.device) -> None:
     """A chunk in the middle of a prompt."""
     runner = _runner(llama, device)
@@ -155,9 +162,9 @@ def test_products_by_the_skinny_kernel_are_the_librarys(llama: Checkpoint, devic
 def test_float8_keeps_close(llama: Checkpoint, device: torch.device) -> None:
     """Weights and rows in eight bits, keys and values too: the logits point the same way."""
     reference = TorchRunner(llama, device, torch.float32, 24)
-    for kv_precision in ("auto", "float8"):
-        runner = _runner(llama, device, "float8", kv_precision=kv_precision)
-        assert runner.spec.precision == "float8"
+    for kv_precision in ("auto", "fp8"):
+        runner = _runner(llama, device, "fp8", kv_precision=kv_precision)
+        assert runner.spec.precision == "fp8"
         for step in _steps()[:2]:
             alike = torch.cosine_similarity(runner.forward(step), reference.forward(step), dim=-1)
             assert float(alike.min()) > 0.9

@@ -27,6 +27,17 @@ def test_what_cannot_fit_is_refused_with_the_sum(tmp_path, monkeypatch):
     build(config)
 
 
+def test_eight_bits_take_half_the_room(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B))
+    names = {"model_path": tmp_path, "device": "cuda", "kv_tokens": 65536}
+    wide = room.wanted_bytes(TorchEngineConfig(**names, precision="bfloat16"))
+    weights = room.wanted_bytes(TorchEngineConfig(**names, precision="fp8"))
+    both = room.wanted_bytes(TorchEngineConfig(**names, precision="fp8", kv_precision="fp8"))
+    # 7 of the 8 billion weights, and 128 kB of keys and values a token.
+    assert wide - weights == pytest.approx(7.0e9, rel=0.02)
+    assert weights - both == 65536 * 65536
+
+
 def test_free_memory_of_this_machine_is_known():
     assert 2**20 < room.free_bytes("cpu") < 2**50
 

@@ -118,7 +118,8 @@ def _add_parts(
     place = row[:, None] * height + unit[None, :]
     total = tl.zeros([1, BLOCK], tl.float32)
     for part in tl.static_range(SPLIT):
-        total += tl.load(parts + part * rows.to(tl.int64) * height + place, mask=known[None, :], other=0.0)
+        at = (part * rows + row)[:, None] * height + unit[None, :]
+        total += tl.load(parts + at, mask=known[None, :], other=0.0)
     total = finish(total, row, row >= 0, unit, known, bias, x_scales, weight_scales, SCALED, BIAS)
     tl.store(out + place, total.to(out.dtype.element_ty), mask=known[None, :])
 
