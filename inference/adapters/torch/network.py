@@ -63,7 +63,7 @@ class TorchNetwork:
             torch.from_numpy(self.config.inverse_frequencies(layer)).to(device) for layer in range(self.config.layers)
         ]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, batch: StepBatch, memory: PagedKV, loaded: dict[int, Lora]) -> torch.Tensor:
         """Logits in float32, [R, vocab]."""
         layout = StepLayout(batch, self.device)

@@ -83,3 +83,11 @@ def test_summary_is_the_softmax_of_each_row() -> None:
         seen = probabilities[probabilities > 0]
         assert summary.entropy[row] == pytest.approx(float(-(seen * seen.log()).sum()), abs=1e-4)
         assert summary.logsumexp[row] == pytest.approx(float(logits[row].double().logsumexp(-1)), abs=1e-4)
+
+
+def test_logits_are_the_callers_to_change(llama: tuple[Path, Any]) -> None:
+    """As penalties, biases and grammars do, outside of the runner."""
+    runner = build_runner(RunnerOptions(llama[0], precision="float32", num_blocks=8))
+    logits = runner.forward(batch([(0, 0, [5])]))
+    logits[0, 3] = -torch.inf
+    assert logits[0, 3] == -torch.inf
