@@ -1,4 +1,4 @@
-"""Triton's interpreter stands in for a device where there is none: it is chosen before any kernel is imported."""
+"""What the kernels are tested on: a device, or Triton's interpreter, which tests/conftest.py chooses."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @atexit.register
