@@ -32,6 +32,8 @@ class Act:
     headers: bool = False
     delay_s: float = 0.0
     first_delay_s: float = 0.0
+    # The first token waits for this.
+    hold: asyncio.Event | None = None
     drip_s: float = 0.5
     per_message: int = 1
     logprob: float = -0.1
@@ -144,6 +146,8 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
         resumed = _check_resume(prompt, generation)
         given = Count()
         await asyncio.sleep(act.first_delay_s)
+        if act.hold is not None:
+            await act.hold.wait()
         for index in range(max(1, generation.sampling.n)):
             ids = token_ids(_of(prompt, index), min(generation.sampling.max_tokens or act.tokens, act.tokens))
             async for delta in self._choice(index, ids, resumed.get(index, 0), act, given):

@@ -1,10 +1,12 @@
 """The plain path: a model's public name to a node and back, what is disclosed, and what is refused."""
 
+import asyncio
+
 from headrace.common.v1 import generation_pb2 as common
 from headrace.router.v1 import router_pb2 as pb
 from mesh.errors import InvalidArgument, NotFound
-from tests.fakes.inference import nodes, text_of, token_ids
-from tests.integration.router.harness import read, request_for, router, routing
+from tests.fakes.inference import Act, nodes, text_of, token_ids
+from tests.integration.router.harness import QUICK_TIMERS, read, request_for, router, routing
 
 
 async def test_a_request_is_answered_and_disclosed(tmp_path) -> None:
@@ -61,12 +63,23 @@ async def test_what_cannot_be_routed_is_refused_by_name(tmp_path) -> None:
 
 
 async def test_replicas_share_the_load_and_come_and_go_with_the_snapshot(tmp_path) -> None:
-    async with nodes("n0", "n1", "n2") as made, router(tmp_path, {"nodes": made[:2]}, routing()) as running:
-        for i in range(40):
-            assert (await running.answer(f"q{i}")).error is None
+    patient = routing(timers=QUICK_TIMERS | {"headers_s": 10, "first_token_s": 10})
+    async with nodes("n0", "n1", "n2") as made, router(tmp_path, {"nodes": made[:2]}, patient) as running:
+        # All are held until the last has come: who goes where depends on the load alone, not on how fast each answered.
+        go = asyncio.Event()
+        made[0].default = made[1].default = Act(hold=go)
+        asked = []
+        for i in range(8):
+            asked.append(asyncio.create_task(running.answer(f"q{i}")))
+            async with asyncio.timeout(5):
+                while sum(node.active for node in made) <= i:
+                    await asyncio.sleep(0.005)
         counts = [len(node.requests) for node in made]
-        # How evenly depends on how fast each answered just now.
-        assert min(counts[:2]) > 0
+        assert sum(counts[:2]) == 8
+        # A conversation's own replica is preferred until it has 1.25 times the mean load.
+        assert max(counts) <= 5
+        go.set()
+        assert [answer.error for answer in await asyncio.gather(*asked)] == [None] * 8
         running.control.publish({"nodes": {made[2].name: made[2].address}})
         await running.until(lambda state: set(state) == {"d/n2"} and bool(state["d/n2"].revision))
         assert (await running.answer("late")).causes == [("first", "n2", "")]
