@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from inference.adapters.model_shape import read_shape
-from inference.core.gpus import GPUS, Placement, SizingPlan, alternatives, plan
+from inference.core.gpus import GPUS, Placement, SizingPlan, Way, alternatives, cheaper_ways, plan
 from inference.core.sizing import BANDWIDTH_SHARE, GIB, KV_BYTES, WEIGHT_BYTES, SizingError, Workload
 
 EX_DATA, EX_NO_FIT = 65, 1
@@ -66,6 +67,7 @@ def _placement(one: Placement) -> dict[str, Any]:
         "bytes_per_device": one.per_device,
         "memory_per_device": one.gpu.memory,
         "fits": one.fits,
+        "obstacle": one.obstacle,
         "tokens_per_second": round(one.tokens_per_second, 1),
         "most_concurrent": one.most_concurrent,
     }
@@ -90,6 +92,7 @@ def _as_json(found: SizingPlan, others: Sequence[Placement]) -> dict[str, Any]:
         "fits": found.smallest is not None,
         "placements": [_placement(one) for one in found.placements],
         "alternatives": [_placement(one) for one in others],
+        "cheaper": [{"options": _options(way, load)} | _placement(way.placement) for way in cheaper_ways(found)],
     }
 
 
@@ -102,20 +105,38 @@ def _as_text(name: str, found: SizingPlan, others: Sequence[Placement]) -> str:
     ]
     parts = ("weights", "kv", "activations", "overhead", "total")
     lines += [f"  {part:<12}{getattr(need, part) / GIB:10.2f} GiB" for part in parts]
-    lines += ["", f"  {'':<14}{'each':>10}{'of':>10}   fits{'tok/s':>10}{'most at a time':>17}"]
+    lines += ["", f"  {'':<14}{'each GiB':>10}{'of':>8}{'tok/s':>9}{'most at a time':>16}"]
     lines += [_row(one) for one in found.placements]
+    ways = cheaper_ways(found)
+    if ways:
+        lines += ["", f"On fewer {found.placements[0].gpu.name}:"]
+        lines += [f"{_row(way.placement)}   {_options(way, load)}" for way in ways]
     lines += ["", "Smallest of each kind that fits:"]
     lines += [_row(one) for one in others] or ["  none"]
     share = f"{BANDWIDTH_SHARE:.0%}"
     lines.append(f"\ntok/s: expected while decoding, at {share} of the stated bandwidth and contexts half full.")
+    lines.append("The torch engine runs on one device; a split needs an engine that has tensor parallelism.")
     return "\n".join(lines)
 
 
 def _row(one: Placement) -> str:
     each, memory = one.per_device / GIB, one.gpu.memory / GIB
-    label = f"{one.devices} x {one.gpu.name}"
-    fits = "yes" if one.fits else "no"
-    return f"  {label:<14}{each:10.2f}{memory:10.1f}{fits:>7}{one.tokens_per_second:10.0f}{one.most_concurrent:17}"
+    row = f"  {f'{one.devices} x {one.gpu.name}':<14}{each:10.2f}{memory:8.1f}"
+    if one.fits:
+        return f"{row}{one.tokens_per_second:9.0f}{one.most_concurrent:16}"
+    # What does not run has no pace.
+    return _dim(f"{row}{'-':>9}{one.most_concurrent or '-':>16}   {one.obstacle}")
+
+
+def _options(way: Way, load: Workload) -> str:
+    """What to add to the command line."""
+    names = ("weights", "kv", "concurrency")
+    changed = [name for name in names if getattr(way.load, name) != getattr(load, name)]
+    return " ".join(f"--{name} {getattr(way.load, name)}" for name in changed)
+
+
+def _dim(text: str) -> str:
+    return f"\033[2m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
 
 
 if __name__ == "__main__":

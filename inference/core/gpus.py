@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inference.core.sizing import GIB, SPLIT_SHARE, USABLE_MEMORY, ModelShape, Need, Workload, need, tokens_per_second
 
@@ -42,15 +43,21 @@ GPUS: Mapping[str, Gpu] = {
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A number of equal devices, what each would hold, and the pace to expect."""
+    """A number of equal devices, what each would hold in bytes, and the pace to expect in tokens a second."""
 
     gpu: Gpu
     devices: int
     per_device: int
-    fits: bool
+    # Why it can not run there, in a few words; empty where it can.
+    obstacle: str
     tokens_per_second: float
     # The most sequences of the full context that would fit.
     most_concurrent: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the workload can run there."""
+        return not self.obstacle
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +78,22 @@ class SizingPlan:
 def place(shape: ModelShape, load: Workload, gpu: Gpu, devices: int) -> Placement:
     """Put a workload on `devices` of a kind that split heads and feed-forward between them."""
     wanted = need(shape, load)
-    each = wanted.per_device(devices)
+    # With more devices than key heads some hold the same head, and its cache, as another.
+    kv_share = 1 / min(devices, shape.kv_heads)
+    each = math.ceil(wanted.weights / devices + wanted.kv * kv_share) + wanted.activations + wanted.overhead
     usable = gpu.memory * USABLE_MEMORY
-    spare = (usable - wanted.overhead - wanted.activations) * devices - wanted.weights
-    one = wanted.kv / load.concurrency
-    # A split needs whole heads on each device.
-    splits = shape.heads % devices == 0
-    runs = load.weights != "fp8" or gpu.fp8
+    spare = usable - wanted.overhead - wanted.activations - wanted.weights / devices
+    most = max(0, int(spare / (wanted.kv / load.concurrency * kv_share)))
     pace = tokens_per_second(shape, load, gpu.bandwidth, devices)
-    return Placement(gpu, devices, each, each <= usable and splits and runs, pace, max(0, int(spare // one)))
+    return Placement(gpu, devices, each, _obstacle(shape, load, gpu, devices, each > usable), pace, most)
+
+
+def _obstacle(shape: ModelShape, load: Workload, gpu: Gpu, devices: int, too_large: bool) -> str:
+    if load.weights == "fp8" and not gpu.fp8:
+        return "multiplies no fp8"
+    if shape.heads % devices:
+        return f"{shape.heads} heads do not split in {devices}"
+    return "too little memory" if too_large else ""
 
 
 def plan(shape: ModelShape, load: Workload, gpu: Gpu) -> SizingPlan:
@@ -92,3 +106,35 @@ def alternatives(shape: ModelShape, load: Workload) -> tuple[Placement, ...]:
     found = [plan(shape, load, gpu).smallest for gpu in GPUS.values()]
     fitting = [placement for placement in found if placement is not None]
     return tuple(sorted(fitting, key=lambda p: (p.devices * p.gpu.memory, p.devices)))
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A workload that asks for less, and the fewest devices of the wanted kind that hold it."""
+
+    load: Workload
+    placement: Placement
+
+
+def cheaper_ways(found: SizingPlan) -> tuple[Way, ...]:
+    """What to give up for fewer devices of the wanted kind, a single one at best; the least loss first.
+
+    An 8-bit cache, weights of 8 and of 4 bits, both together, then fewer sequences. Each is named only where it needs
+    fewer devices than all before it.
+    """
+    shape, load = found.shape, found.load
+    gpu = found.placements[0].gpu
+    small_kv = replace(load, kv="fp8" if gpu.fp8 else "int8")
+    eight_bits = "fp8" if gpu.fp8 else "int8"
+    tried = [small_kv, *(replace(kept, weights=w) for w in (eight_bits, "int4") for kept in (load, small_kv))]
+    tried += [replace(load, concurrency=place(shape, load, gpu, n).most_concurrent) for n in sorted(SPLIT_SHARE)[::-1]]
+    fewest = found.smallest.devices if found.smallest is not None else max(SPLIT_SHARE) + 1
+    ways: list[Way] = []
+    for less in tried:
+        if less.concurrency < 1 or need(shape, less).total >= found.need.total:
+            continue
+        placement = plan(shape, less, gpu).smallest
+        if placement is not None and placement.devices < fewest:
+            ways.append(Way(less, placement))
+            fewest = placement.devices
+    return tuple(ways)

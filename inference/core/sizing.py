@@ -7,7 +7,6 @@ times the share of the bandwidth that engines are seen to reach.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -126,7 +125,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes on all devices together, but for the overhead, which each has."""
+    """Bytes: weights and KV on all devices together, activations and overhead on each."""
 
     weights: int
     kv: int
@@ -137,10 +136,6 @@ class Need:
     def total(self) -> int:
         """All of it on a single device."""
         return self.weights + self.kv + self.activations + self.overhead
-
-    def per_device(self, devices: int) -> int:
-        """Bytes on each of `devices` that share weights and KV evenly; activations are held by each."""
-        return math.ceil((self.weights + self.kv) / devices) + self.activations + self.overhead
 
 
 def shape_of(config: Mapping[str, Any]) -> ModelShape:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from inference import planning
-from inference.core.gpus import GPUS, alternatives, place, plan
+from inference.core.gpus import GPUS, alternatives, cheaper_ways, place, plan
 from inference.core.sizing import GIB, SizingError, Workload, need, precision_of, shape_of, tokens_per_second
 
 LLAMA3_8B = {
@@ -113,10 +113,35 @@ def test_llama_8b_fits_where_it_is_known_to():
 
 def test_fp8_needs_a_device_that_has_it_and_splits_need_whole_heads():
     shape = shape_of(LLAMA3_8B)
-    assert not place(shape, Workload(2048, 1, weights="fp8"), GPUS["a100-80"], 1).fits
+    assert place(shape, Workload(2048, 1, weights="fp8"), GPUS["a100-80"], 1).obstacle == "multiplies no fp8"
     assert place(shape, Workload(2048, 1, weights="fp8"), GPUS["h100"], 1).fits
     odd = shape_of(LLAMA3_8B | {"num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64})
-    assert [one.fits for one in plan(odd, Workload(2048, 1), GPUS["h100"]).placements] == [True, False, False, False]
+    split = plan(odd, Workload(2048, 1), GPUS["h100"]).placements
+    assert [one.obstacle for one in split] == ["", *(f"9 heads do not split in {n}" for n in (2, 4, 8))]
+
+
+def test_devices_beyond_the_key_heads_hold_the_same_cache():
+    shape = shape_of(LLAMA3_8B | {"num_key_value_heads": 2})
+    load = Workload(8192, 64)
+    two, eight = place(shape, load, GPUS["h100"], 2), place(shape, load, GPUS["h100"], 8)
+    cache = need(shape, load).kv
+    assert two.per_device - eight.per_device == pytest.approx(need(shape, load).weights * (1 / 2 - 1 / 8), rel=0.001)
+    assert eight.per_device > cache / 2
+
+
+def test_cheaper_ways_fit_and_each_takes_fewer_devices_than_the_one_before():
+    shape = shape_of(LLAMA3_8B)
+    found = plan(shape, Workload(8192, 32), GPUS["l4"])
+    ways = cheaper_ways(found)
+    devices = [found.smallest.devices, *(way.placement.devices for way in ways)]
+    assert devices == sorted(set(devices), reverse=True)
+    assert devices[-1] == 1
+    for way in ways:
+        assert way.placement.fits
+        assert need(shape, way.load).total < found.need.total
+    # An 8-bit cache loses least, so it comes first where it is enough.
+    assert (ways[0].load.weights, ways[0].load.kv) == ("bfloat16", "fp8")
+    assert cheaper_ways(plan(shape, Workload(8192, 1), GPUS["h100"])) == ()
 
 
 def test_most_concurrent_is_the_edge_of_what_fits():
@@ -156,7 +181,11 @@ def test_command_prints_and_exits_by_what_it_found(tmp_path, capsys):
     assert found["fits"] is True
     assert found["parameters"] == pytest.approx(8.03e9, rel=0.001)
     assert planning.main([str(tmp_path), "--gpu", "T4", "--concurrency", "2000"]) == 1
-    assert "most at a time" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "most at a time" in printed
+    assert "too little memory" in printed
+    assert planning.main([str(tmp_path), "--gpu", "L4"]) == 0
+    assert "--kv fp8" in capsys.readouterr().out
     assert planning.main([str(tmp_path / "none")]) == 65
     (tmp_path / "config.json").write_text("{}")
     assert planning.main([str(tmp_path)]) == 65
