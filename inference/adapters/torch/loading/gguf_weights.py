@@ -1,8 +1,8 @@
 """Weights in GGUF blocks: dense through the gguf library, and as integer codes in groups of 32 where they are that.
 
 Block layouts: the GGML quantization formats. Q4_0, Q4_1, Q8_0 and Q4_K are affine in groups of 32 with 4 or 8 bits, so
-their codes are used as they are (Q4_K's products of scales are rounded to float16 when packed). Q5_K and Q6_K are not,
-so they have no codes here and are requantized.
+their codes are used as they are (Q4_K's products of scales are rounded to float16 when packed), and Q5_0's are 8-bit
+codes that use 5. Q5_1, Q5_K and Q6_K fit neither form, so they have no codes here and are requantized.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .weights import GROUP, Grouped
 _HALVES = {Kind.F16: torch.float16, Kind.BF16: torch.bfloat16}
 _BITS = (
     {Kind.F32: 32, Kind.F16: 16, Kind.BF16: 16}
-    | dict.fromkeys((Kind.Q8_0, Kind.Q6_K, Kind.Q5_K), 8)
+    | dict.fromkeys((Kind.Q8_0, Kind.Q6_K, Kind.Q5_K, Kind.Q5_1, Kind.Q5_0), 8)
     | dict.fromkeys((Kind.Q4_0, Kind.Q4_1, Kind.Q4_K), 4)
 )
 SUPPORTED = frozenset(_BITS)
@@ -87,6 +87,15 @@ def _q4_1(raw: NDArray[np.uint8]) -> Grouped:
     return Grouped(_nibbles(blocks[:, :, 4:], len(raw)), pair[:, :, 0].copy(), pair[:, :, 1].copy(), 4)
 
 
+def _q5_0(raw: NDArray[np.uint8]) -> Grouped:
+    """The fifth bits of a group's codes come first, code i's in bit i; zero is 16."""
+    blocks = raw.reshape(len(raw), -1, 22)
+    scales = _halves(blocks[:, :, :2])[:, :, 0]
+    fifths = np.unpackbits(blocks[:, :, 2:6], axis=-1, bitorder="little").reshape(len(raw), -1)
+    codes = (_nibbles(blocks[:, :, 6:], len(raw)) | fifths << np.uint8(4)) + np.uint8(128 - 16)
+    return Grouped(codes, scales, -128.0 * scales, 8)
+
+
 def _q8_0(raw: NDArray[np.uint8]) -> Grouped:
     blocks = raw.reshape(len(raw), -1, 2 + GROUP)
     scales = _halves(blocks[:, :, :2])[:, :, 0]
@@ -117,4 +126,4 @@ def _q4_k(raw: NDArray[np.uint8]) -> Grouped:
     return Grouped(_nibbles(quarters, len(raw)), scales, minimums, 4)
 
 
-_DECODERS = {Kind.Q4_0: _q4_0, Kind.Q4_1: _q4_1, Kind.Q8_0: _q8_0, Kind.Q4_K: _q4_k}
+_DECODERS = {Kind.Q4_0: _q4_0, Kind.Q4_1: _q4_1, Kind.Q5_0: _q5_0, Kind.Q8_0: _q8_0, Kind.Q4_K: _q4_k}

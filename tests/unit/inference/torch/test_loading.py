@@ -32,6 +32,7 @@ from .gguf_files import write_gguf
 from .steps import batch, relative_error
 
 TEXT = np.random.default_rng(6).integers(3, 160, size=40).tolist()
+KINDS = [Kind.Q8_0, Kind.Q5_0, Kind.Q5_1, Kind.Q4_0, Kind.Q4_1, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K]
 ARCHITECTURES = {"llama2": "llama", "llama3": "llama", "mistral": "llama"}
 
 
@@ -56,25 +57,25 @@ def test_gguf_agrees_with_transformers(family: tuple[Path, Any], tmp_path: Path)
     assert relative_error(runner.forward(batch([(0, 0, text)])), expected) < 1e-3
 
 
-@pytest.mark.parametrize("kind", [Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1])
+@pytest.mark.parametrize("kind", [Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q5_0, Kind.Q5_1, Kind.Q4_0, Kind.Q4_1])
 @pytest.mark.usefixtures("kernels")
 def test_quantized_gguf_is_served_as_it_is(llama: tuple[Path, Any], tmp_path: Path, kind: Kind) -> None:
     """Against float32 over the same file: what remains is the rounding of inputs and of KV memory."""
     write_gguf(tmp_path / "model.gguf", llama[1], "llama", kind)
     native = build_runner(RunnerOptions(tmp_path / "model.gguf", num_blocks=8))
     exact = build_runner(RunnerOptions(tmp_path / "model.gguf", precision="float32", num_blocks=8))
-    stored = {Kind.Q8_0: "int8", Kind.Q4_0: "int4", Kind.Q4_1: "int4"}
+    stored = {Kind.Q8_0: "int8", Kind.Q5_0: "int8", Kind.Q5_1: "int8", Kind.Q4_0: "int4", Kind.Q4_1: "int4"}
     assert native.spec.precision == stored.get(kind, "bfloat16")
     step = batch([(0, 0, TEXT)])
     assert relative_error(native.forward(step), exact.forward(step)) < 0.08
 
 
-@pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K])
+@pytest.mark.parametrize("kind", KINDS)
 def test_codes_stand_for_the_values_that_the_library_decodes(kind: Kind, tmp_path: Path) -> None:
     block, size = gguf.GGML_QUANT_SIZES[kind]
     raw = np.random.default_rng(1).integers(0, 256, size=(6, 512 // block * size), dtype=np.uint8)
     blocks = raw.reshape(6, -1, size)
-    at = {Kind.Q6_K: (size - 2,), Kind.Q8_0: (0,), Kind.Q4_0: (0,)}.get(kind, (0, 2))
+    at = {Kind.Q6_K: (size - 2,), Kind.Q8_0: (0,), Kind.Q4_0: (0,), Kind.Q5_0: (0,)}.get(kind, (0, 2))
     for offset in at:  # random bytes are no sane scales
         blocks[:, :, offset : offset + 2] = np.frombuffer(np.float16(0.01).tobytes(), np.uint8)
     (tmp_path / "raw").write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16) + raw.tobytes())
@@ -83,7 +84,7 @@ def test_codes_stand_for_the_values_that_the_library_decodes(kind: Kind, tmp_pat
     expected = gguf.quants.dequantize(raw, kind)[::-1]
     np.testing.assert_array_equal(weight.dense().numpy(), expected)
     grouped = weight.grouped()
-    if kind in (Kind.Q5_K, Kind.Q6_K):
+    if kind in (Kind.Q5_1, Kind.Q5_K, Kind.Q6_K):
         assert grouped is None
     else:
         assert grouped is not None
