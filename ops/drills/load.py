@@ -14,7 +14,6 @@ import msgspec
 from ops.drills.requests import Asked, Fate
 from ops.drills.spec import Load
 
-_PROMPTS: Final = 4
 _RETRYABLE: Final = (408, 429, 500, 502, 503, 504)
 _DATA: Final = b"data: "
 
@@ -22,10 +21,10 @@ _DATA: Final = b"data: "
 class Callers:
     """Asks until told to stop. `asked` grows; `losses` counts answers that were lost, severed or wrong."""
 
-    def __init__(self, load: Load, url: str, key: str) -> None:
+    def __init__(self, load: Load, url: str, key: str, bystanders_key: str = "") -> None:
         self._load = load
         self._url = f"{url}/chat/completions"
-        self._headers = {"authorization": f"Bearer {key}", "x-headrace-disclose": "true"}
+        self._keys = {False: key, True: bystanders_key}
         self._stopping = False
         self._began = time.monotonic()
         self.asked: list[Asked] = []
@@ -39,9 +38,10 @@ class Callers:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Ask while inside. Leaving lets every answer under way come to its end."""
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=self._headers) as http:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             self._began = time.monotonic()
             tasks = [asyncio.create_task(self._caller(http, i)) for i in range(self._load.streams)]
+            tasks += [asyncio.create_task(self._caller(http, i, bystander=True)) for i in range(self._load.bystanders)]
             try:
                 yield
             except BaseException:
@@ -54,8 +54,8 @@ class Callers:
 
     async def learn(self) -> str:
         """Ask each question once, undisturbed, for the answers to compare with; what went wrong, or nothing."""
-        async with aiohttp.ClientSession(headers=self._headers) as http:
-            found = [await self._ask(http, prompt) for prompt in range(_PROMPTS)]
+        async with aiohttp.ClientSession() as http:
+            found = [await self._ask(http, Asked(i, self.now())) for i in range(len(self._load.prompts))]
         self.references = [one.text for one in found]
         return next((one.error or "an empty answer" for one in found if not (one.finished and one.text)), "")
 
@@ -63,12 +63,12 @@ class Callers:
         """How a question ended."""
         return asked.fate(self.references[asked.prompt])
 
-    async def _caller(self, http: aiohttp.ClientSession, number: int) -> None:
+    async def _caller(self, http: aiohttp.ClientSession, number: int, *, bystander: bool = False) -> None:
         # Spread over the first tenth of a second, so that the callers do not move in step.
         await asyncio.sleep(0.1 * number / self._load.streams)
         prompt = number
         while not self._stopping:
-            asked = await self._ask(http, prompt % _PROMPTS)
+            asked = await self._ask(http, Asked(prompt % len(self._load.prompts), self.now(), bystander))
             self.asked.append(asked)
             if self.fate(asked) is not Fate.ANSWERED:
                 self.losses += 1
@@ -76,8 +76,7 @@ class Callers:
                 await asyncio.sleep(0.05)
             prompt += 1
 
-    async def _ask(self, http: aiohttp.ClientSession, prompt: int) -> Asked:
-        asked = Asked(prompt, self.now())
+    async def _ask(self, http: aiohttp.ClientSession, asked: Asked) -> Asked:
         while True:
             wait_s = await self._try(http, asked)
             if wait_s is None or asked.text or asked.client_retries >= self._load.client_retries:
@@ -93,13 +92,13 @@ class Callers:
             "model": self._load.model,
             "stream": True,
             "temperature": 0,
-            "messages": [{"role": "user", "content": f"Question {asked.prompt} of the drill: say your words."}],
+            "messages": [{"role": "user", "content": self._load.prompts[asked.prompt]}],
         }
         if self._load.max_tokens is not None:
             body["max_tokens"] = self._load.max_tokens
         try:
             async with asyncio.timeout(self._load.patience_s):
-                async with http.post(self._url, json=body) as response:
+                async with http.post(self._url, json=body, headers=self._headers(asked)) as response:
                     asked.status = response.status
                     if response.status != 200:
                         return _refused(asked, response, await response.read())
@@ -110,6 +109,9 @@ class Callers:
             asked.error = type(error).__name__
             return 0.1
         return None
+
+    def _headers(self, asked: Asked) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._keys[asked.bystander]}", "x-headrace-disclose": "true"}
 
     async def _read(self, asked: Asked, response: aiohttp.ClientResponse) -> None:
         finish = False

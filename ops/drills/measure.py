@@ -37,6 +37,8 @@ class Figures:
     # Ended without a finish and without an error: must never happen, so it is judged in every drill.
     silent: int = 0
     spliced: int = 0
+    # Questions of another tenant that did not end well, or took more than one attempt.
+    bystanders_touched: int = 0
     client_retries: int = 0
     p50_s: dict[str, float | None] = field(default_factory=dict)
     p99_s: dict[str, float | None] = field(default_factory=dict)
@@ -61,7 +63,8 @@ def figures(asked: Sequence[Asked], fate: Callable[[Asked], Fate], phases: Phase
         name: [one for one in asked if phases.of(one.started) == name] for name in ("before", "during", "after")
     }
     # A stream that was under way when the fault came has felt it, too.
-    touched = [one for one in asked if one.ended >= phases.broken_at and one.started < phases.healed_at]
+    there = [one for one in asked if one.ended >= phases.broken_at and one.started < phases.healed_at]
+    touched = [one for one in there if not one.bystander]
     whole = {name: [one for one in ones if fate(one) is Fate.ANSWERED] for name, ones in by_phase.items()}
     return Figures(
         requests=len(asked),
@@ -71,6 +74,7 @@ def figures(asked: Sequence[Asked], fate: Callable[[Asked], Fate], phases: Phase
         wrong=fates[Fate.WRONG],
         silent=sum(one.silent for one in asked),
         spliced=sum(one.spliced for one in asked),
+        bystanders_touched=sum(one.attempts > 1 or fate(one) is not Fate.ANSWERED for one in asked if one.bystander),
         client_retries=sum(one.client_retries for one in asked),
         p50_s={name: quantile([one.seconds for one in ones], 0.5) for name, ones in whole.items()},
         p99_s={name: quantile([one.seconds for one in ones], 0.99) for name, ones in whole.items()},

@@ -27,6 +27,7 @@ class Asked:
 
     prompt: int
     started: float
+    bystander: bool = False
     text: str = ""
     first_at: float = _NEVER
     ended: float = _NEVER

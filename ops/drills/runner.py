@@ -56,7 +56,9 @@ async def run(drill: Drill, *, sabotaged: bool, say: Callable[[str], None], on: 
 
 async def _play(drill: Drill, stage: Stage, sabotaged: bool, say: Callable[[str], None]) -> Outcome:
     broken = breakages(drill, stage)
-    callers = Callers(drill.load, stage.url, stage.key)
+    if drill.load.bystanders and not stage.bystanders_key:
+        raise Failure("bystanders need a key of another tenant", "play the drill on its own stack", ExitCode.USAGE)
+    callers = Callers(drill.load, stage.url, stage.key, stage.bystanders_key)
     if problem := await callers.learn():
         raise Failure(f"the mesh does not answer before anything is broken: {problem}", "see: headrace status")
     targets = [part.target for part in drill.faults if part.what != "partition"]

@@ -23,7 +23,7 @@ _ON_REPLICA = ("kill", "stop")
 
 
 class Nodes(Struct, frozen=True, forbid_unknown_fields=True):
-    """A group of nodes with the static engine, whose answers follow from the question."""
+    """A group of nodes, by default with the static engine, whose answers follow from the question."""
 
     replicas: Count = 1
     # HEADRACE_INFERENCE_<NAME>.
@@ -56,6 +56,15 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True):
 
     model: str
     streams: Count = 16
+    # Callers of another tenant beside them, whom a fault of one tenant's calls must not touch.
+    bystanders: Annotated[int, Meta(ge=0, le=512)] = 0
+    # What is asked, in turn; each answer must be the same every time.
+    prompts: Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)] = (
+        "Question 0 of the drill: say your words.",
+        "Question 1 of the drill: say your words.",
+        "Question 2 of the drill: say your words.",
+        "Question 3 of the drill: say your words.",
+    )
     max_tokens: Count | None = None
     before_s: Positive = 2.0
     during_s: Positive = 3.0
@@ -99,6 +108,8 @@ class Expect(Struct, frozen=True, forbid_unknown_fields=True):
     amplification: Positive | None = None
     cost_usd: NonNegative | None = None
     spliced_at_least: Annotated[int, Meta(ge=0)] = 0
+    # Questions of bystanders that did not end well, or took more than one attempt.
+    bystanders_touched: Annotated[int, Meta(ge=0)] | None = None
     # Calls that a provider received while the fault was there.
     called_at_least: dict[str, int] = {}
     called_at_most: dict[str, int] = {}
@@ -153,6 +164,8 @@ def _check(drill: Drill, path: Path, located: Located) -> None:
         raise located.problem(("stack", "providers", min(both)), "is the name of nodes, too")
     for i, part in enumerate(drill.faults):
         _check_fault(drill, part, ("faults", i), located)
+    if drill.expect.bystanders_touched is not None and not drill.load.bystanders:
+        raise located.problem(("expect", "bystanders_touched"), "the load has no bystanders")
     for field in ("called_at_least", "called_at_most"):
         for name in getattr(drill.expect, field):
             if name not in drill.stack.providers:

@@ -23,6 +23,7 @@ from ops.drills.consul import Agent, agent
 from ops.drills.provider.app import Provider, ProviderOptions
 from ops.drills.spec import Drill, Scalar
 from ops.failure import ExitCode, Failure
+from ops.keystore import KeyStore
 from ops.state import CHECKOUT, StateDir
 
 # Below the ports that the kernel gives to clients, so that no outgoing connection takes one of ours.
@@ -41,6 +42,8 @@ class Stage:
     state: StateDir
     url: str
     key: str
+    # Of another tenant.
+    bystanders_key: str = ""
     providers: dict[str, Provider] = field(default_factory=dict)
     consul: Agent | None = None
 
@@ -68,9 +71,11 @@ async def own_stage(drill: Drill) -> AsyncIterator[Stage]:
         routing.write_text(yaml.safe_dump(drill.stack.routing, sort_keys=False), encoding="utf-8")
         document = _document(drill, ports, routing, providers, consul)
         (folder / "stack.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        state.create()
+        bystanders_key = KeyStore(state.keys).new("bystander", "bystander")
         undo.push_async_callback(_headrace, state, "down", timeout_s=_DOWN_S)
         up = json.loads(await _headrace(state, "up", "--stack", str(folder / "stack.yaml"), "--json", timeout_s=_UP_S))
-        yield Stage(state.load_stack(), state, up["url"], up["key"], providers, consul)
+        yield Stage(state.load_stack(), state, up["url"], up["key"], bystanders_key, providers, consul)
 
 
 class _Ports:

@@ -41,6 +41,7 @@ def test_every_fault_that_is_promised_has_a_drill() -> None:
     """Processes, the data plane at the edge and inside, Consul, and each way in which a provider goes wrong."""
     drills = [read(path) for path in _FOLDER.glob("*.yaml")]
     parts = [part for drill in drills for part in drill.faults]
+    assert any(part.tenant for part in parts)
     assert {part.what for part in parts} == {"kill", "stop", "abort", "delay", "provider", "partition"}
     assert {part.fault["kind"] for part in parts if part.fault} >= {
         *("cut", "stall", "malformed", "silent", "drip", "error_body", "no_done", "rate_limit", "status", "refuse"),
@@ -69,6 +70,7 @@ def test_sabotage_changes_what_it_names(tmp_path: Path) -> None:
         ("what: kill, target: paced-1", "what: provider, target: shaky, fault: {kind: x}", 13, "Invalid enum value"),
         ("shaky: {}", "paced: {}", 7, "is the name of nodes, too"),
         ("{lost: 0}", "{lost: -1}", 14, "Expected `int` >= 0"),
+        ("{lost: 0}", "{bystanders_touched: 0}", 14, "the load has no bystanders"),
         ("{lost: 0}", "{called_at_least: {nobody: 1}}", 14, "is no provider of the stack"),
         ("models.0.attempts", "models.7.attempts", 17, "points nowhere"),
         ("stack.routing.models.0.attempts: 1", "load.streams: none", 17, "makes no drill"),

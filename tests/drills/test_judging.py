@@ -65,6 +65,18 @@ def test_phases_and_amplification() -> None:
     assert seen.p99_s == {"before": 1.0, "during": 1.0, "after": 1.0}
 
 
+def test_bystanders_are_touched_by_errors_and_by_second_attempts() -> None:
+    """And their attempts do not count as the fault's."""
+    asked = [
+        _asked(started=3.0, attempts=3),
+        _asked(started=3.0, bystander=True),
+        _asked(started=3.0, bystander=True, attempts=2),
+        _asked("one", finished=False, started=3.0, bystander=True, error="CUT"),
+    ]
+    seen = figures(asked, lambda one: one.fate(_WHOLE), _PHASES)
+    assert (seen.bystanders_touched, seen.amplification, seen.severed) == (2, 3.0, 1)
+
+
 def test_a_silent_end_is_always_a_failure() -> None:
     """No limit allows one."""
     seen = figures([_asked("one", finished=False)], lambda one: one.fate(_WHOLE), _PHASES)
@@ -87,6 +99,11 @@ def test_a_silent_end_is_always_a_failure() -> None:
         (Expect(called_at_most={"a": 1}), Figures(answered=1, called={"a": 2}), ["calls of a"]),
         (Expect(breaker_closed=("a",)), Figures(answered=1, opened=("a",)), ["breaker of a"]),
         (Expect(spliced_at_least=1), Figures(answered=1), ["streams resumed"]),
+        (
+            Expect(bystanders_touched=0),
+            Figures(answered=1, bystanders_touched=1),
+            ["the other tenant's questions touched"],
+        ),
         (Expect(), Figures(answered=1, aborted=True), ["losses"]),
     ],
 )
