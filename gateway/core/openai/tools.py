@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from google.protobuf import struct_pb2
 from msgspec import Meta, Struct
 
 from headrace.common.v1 import chat_pb2
 from mesh.errors import InvalidArgument
 
-# Each level of a document is three levels of a protobuf message, which may have 100.
+# Levels of a schema: a person's has fewer, and whoever reads it does so with recursion.
 _DEEPEST: Final = 24
 FunctionName = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -85,7 +84,7 @@ def to_tools(tools: list[FunctionTool]) -> list[chat_pb2.Tool]:
         function = tool.function
         one = chat_pb2.Tool(name=function.name, description=function.description or "", strict=bool(function.strict))
         if function.parameters is not None:
-            one.parameters.CopyFrom(_struct(function.parameters, f"tools[{i}].function.parameters"))
+            one.parameters_json = _json(function.parameters, f"tools[{i}].function.parameters")
         made.append(one)
     return made
 
@@ -108,22 +107,11 @@ def to_response_format(form: ResponseFormat) -> chat_pb2.ResponseFormat | None:
     if isinstance(form, JsonObjectFormat):
         return chat_pb2.ResponseFormat(json_object=True)
     schema, field = form.json_schema, "response_format.json_schema.schema"
-    _check_depth(schema.schema_, field)
-    text = msgspec.json.encode(schema.schema_).decode()
+    text = _json(schema.schema_, field)
     return chat_pb2.ResponseFormat(json_schema=text, name=schema.name, strict=bool(schema.strict))
 
 
-def _struct(document: dict[str, Any], field: str) -> struct_pb2.Struct:
-    _check_depth(document, field)
-    made = struct_pb2.Struct()
-    try:
-        made.update(document)
-    except (OverflowError, ValueError) as error:
-        raise InvalidArgument(f"Invalid '{field}': a number in it is too large.", field=field) from error
-    return made
-
-
-def _check_depth(document: dict[str, Any], field: str) -> None:
+def _json(document: dict[str, Any], field: str) -> str:
     level: list[Any] = [document]
     for _ in range(_DEEPEST):
         inner: list[Any] = []
@@ -133,6 +121,6 @@ def _check_depth(document: dict[str, Any], field: str) -> None:
             elif isinstance(value, list):
                 inner.extend(value)
         if not inner:
-            return
+            return msgspec.json.encode(document).decode()
         level = inner
     raise InvalidArgument(f"Invalid '{field}': nested deeper than {_DEEPEST} levels.", field=field)

@@ -8,10 +8,10 @@ import re
 from typing import Any, Final
 
 import msgspec
-from google.protobuf import json_format
 
 from headrace.common.v1.chat_pb2 import ContentPart, ImagePart, Message, ResponseFormat, Tool
 from headrace.common.v1.generation_pb2 import Sampling
+from inference.core.tool_calls.parameters import parameters as schema_of
 from mesh.errors import FailedPrecondition, InvalidArgument
 
 SAMPLING: Final = "generation.sampling"
@@ -73,16 +73,12 @@ def without_none(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def parameters(tool: Tool) -> dict[str, Any]:
-    """A tool's schema. A Struct holds every number as a float; whole ones are whole again."""
-    return _whole(json_format.MessageToDict(tool.parameters)) or {"type": "object", "properties": {}}
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _whole(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_whole(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """A tool's schema. Raises InvalidArgument where it is not an object in JSON."""
+    try:
+        return schema_of(tool)
+    except ValueError as error:
+        field = f"{CHAT}.tools"
+        raise InvalidArgument(f"{field}: the parameters of {tool.name!r}: {error}", field=field) from error
 
 
 def response_schema(form: ResponseFormat) -> dict[str, Any]:

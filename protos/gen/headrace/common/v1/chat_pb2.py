@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadrace/common/v1/chat.proto\x12\x12headrace.common.v1\x1a\x1cgoogle/protobuf/struct.proto\"U\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12.\n\x05image\x18\x02 \x01(\x0b\x32\x1d.headrace.common.v1.ImagePartH\x00\x42\x06\n\x04part\"X\n\tImagePart\x12\r\n\x03url\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\tB\x08\n\x06source\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"\xb9\x01\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.headrace.common.v1.Role\x12\x30\n\x07\x63ontent\x18\x02 \x03(\x0b\x32\x1f.headrace.common.v1.ContentPart\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x30\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1c.headrace.common.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x05 \x01(\t\"f\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12+\n\nparameters\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06strict\x18\x04 \x01(\x08\"\xac\x01\n\nToolChoice\x12\x31\n\x04mode\x18\x01 \x01(\x0e\x32#.headrace.common.v1.ToolChoice.Mode\x12\x0c\n\x04name\x18\x02 \x01(\t\"]\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_NONE\x10\x01\x12\r\n\tMODE_AUTO\x10\x02\x12\x11\n\rMODE_REQUIRED\x10\x03\x12\x0e\n\nMODE_NAMED\x10\x04\"\xd3\x01\n\nChatPrompt\x12-\n\x08messages\x18\x01 \x03(\x0b\x32\x1b.headrace.common.v1.Message\x12\'\n\x05tools\x18\x02 \x03(\x0b\x32\x18.headrace.common.v1.Tool\x12\x33\n\x0btool_choice\x18\x03 \x01(\x0b\x32\x1e.headrace.common.v1.ToolChoice\x12 \n\x13parallel_tool_calls\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x16\n\x14_parallel_tool_calls\" \n\x0bTokenPrompt\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\"\x85\x01\n\x06Prompt\x12.\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x1e.headrace.common.v1.ChatPromptH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x31\n\x06tokens\x18\x03 \x01(\x0b\x32\x1f.headrace.common.v1.TokenPromptH\x00\x42\x08\n\x06prompt\"\x8a\x01\n\x0eResponseFormat\x12\x15\n\x0bjson_object\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bjson_schema\x18\x02 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x12\x11\n\x07grammar\x18\x04 \x01(\tH\x00\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x0e\n\x06strict\x18\x06 \x01(\x08\x42\x08\n\x06\x66ormat*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadrace/common/v1/chat.proto\x12\x12headrace.common.v1\x1a\x1cgoogle/protobuf/struct.proto\"U\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12.\n\x05image\x18\x02 \x01(\x0b\x32\x1d.headrace.common.v1.ImagePartH\x00\x42\x06\n\x04part\"X\n\tImagePart\x12\r\n\x03url\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\tB\x08\n\x06source\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"\xb9\x01\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.headrace.common.v1.Role\x12\x30\n\x07\x63ontent\x18\x02 \x03(\x0b\x32\x1f.headrace.common.v1.ContentPart\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x30\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1c.headrace.common.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x05 \x01(\t\"\x7f\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12+\n\nparameters\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06strict\x18\x04 \x01(\x08\x12\x17\n\x0fparameters_json\x18\x05 \x01(\t\"\xac\x01\n\nToolChoice\x12\x31\n\x04mode\x18\x01 \x01(\x0e\x32#.headrace.common.v1.ToolChoice.Mode\x12\x0c\n\x04name\x18\x02 \x01(\t\"]\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_NONE\x10\x01\x12\r\n\tMODE_AUTO\x10\x02\x12\x11\n\rMODE_REQUIRED\x10\x03\x12\x0e\n\nMODE_NAMED\x10\x04\"\xd3\x01\n\nChatPrompt\x12-\n\x08messages\x18\x01 \x03(\x0b\x32\x1b.headrace.common.v1.Message\x12\'\n\x05tools\x18\x02 \x03(\x0b\x32\x18.headrace.common.v1.Tool\x12\x33\n\x0btool_choice\x18\x03 \x01(\x0b\x32\x1e.headrace.common.v1.ToolChoice\x12 \n\x13parallel_tool_calls\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x16\n\x14_parallel_tool_calls\" \n\x0bTokenPrompt\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\"\x85\x01\n\x06Prompt\x12.\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x1e.headrace.common.v1.ChatPromptH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x31\n\x06tokens\x18\x03 \x01(\x0b\x32\x1f.headrace.common.v1.TokenPromptH\x00\x42\x08\n\x06prompt\"\x8a\x01\n\x0eResponseFormat\x12\x15\n\x0bjson_object\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bjson_schema\x18\x02 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x12\x11\n\x07grammar\x18\x04 \x01(\tH\x00\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x0e\n\x06strict\x18\x06 \x01(\x08\x42\x08\n\x06\x66ormat*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.common.v1.chat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1314
-  _globals['_ROLE']._serialized_end=1429
+  _globals['_ROLE']._serialized_start=1339
+  _globals['_ROLE']._serialized_end=1454
   _globals['_CONTENTPART']._serialized_start=83
   _globals['_CONTENTPART']._serialized_end=168
   _globals['_IMAGEPART']._serialized_start=170
@@ -43,17 +43,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGE']._serialized_start=323
   _globals['_MESSAGE']._serialized_end=508
   _globals['_TOOL']._serialized_start=510
-  _globals['_TOOL']._serialized_end=612
-  _globals['_TOOLCHOICE']._serialized_start=615
-  _globals['_TOOLCHOICE']._serialized_end=787
-  _globals['_TOOLCHOICE_MODE']._serialized_start=694
-  _globals['_TOOLCHOICE_MODE']._serialized_end=787
-  _globals['_CHATPROMPT']._serialized_start=790
-  _globals['_CHATPROMPT']._serialized_end=1001
-  _globals['_TOKENPROMPT']._serialized_start=1003
-  _globals['_TOKENPROMPT']._serialized_end=1035
-  _globals['_PROMPT']._serialized_start=1038
-  _globals['_PROMPT']._serialized_end=1171
-  _globals['_RESPONSEFORMAT']._serialized_start=1174
-  _globals['_RESPONSEFORMAT']._serialized_end=1312
+  _globals['_TOOL']._serialized_end=637
+  _globals['_TOOLCHOICE']._serialized_start=640
+  _globals['_TOOLCHOICE']._serialized_end=812
+  _globals['_TOOLCHOICE_MODE']._serialized_start=719
+  _globals['_TOOLCHOICE_MODE']._serialized_end=812
+  _globals['_CHATPROMPT']._serialized_start=815
+  _globals['_CHATPROMPT']._serialized_end=1026
+  _globals['_TOKENPROMPT']._serialized_start=1028
+  _globals['_TOKENPROMPT']._serialized_end=1060
+  _globals['_PROMPT']._serialized_start=1063
+  _globals['_PROMPT']._serialized_end=1196
+  _globals['_RESPONSEFORMAT']._serialized_start=1199
+  _globals['_RESPONSEFORMAT']._serialized_end=1337
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,35 @@
+"""The JSON Schema of a tool's arguments."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from google.protobuf import json_format
+
+from headrace.common.v1.chat_pb2 import Tool
+
+# A tool that takes nothing.
+_NOTHING = {"type": "object", "properties": {}}
+
+
+def parameters(tool: Tool) -> dict[str, Any]:
+    """The schema, in the caller's order where they kept one. Raises ValueError where it is not an object in JSON."""
+    if not tool.parameters_json:
+        return _settled(json_format.MessageToDict(tool.parameters)) or dict(_NOTHING)
+    try:
+        schema = json.loads(tool.parameters_json)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(schema, dict):
+        raise ValueError("not a JSON object")
+    return schema or dict(_NOTHING)
+
+
+def _settled(value: Any) -> Any:
+    """What a Struct holds, alike on every node: it has no order of keys, and every number in it is a float."""
+    if isinstance(value, dict):
+        return {key: _settled(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_settled(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
