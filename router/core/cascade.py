@@ -36,7 +36,12 @@ def after(prompt: str, answer: Answer, calibration: Calibration) -> Verdict:
         if features[name]:
             return Verdict(True, 0.0, f"the answer is not usable: {name}")
     if calibration.confidence is None:
-        return Verdict(False, 1.0, "no confidence model")
+        return Verdict(False, 0.0, "no confidence model")
     score = calibration.confidence.score(prompt_features(prompt) | features)
     poor = score < calibration.confidence_threshold
     return Verdict(poor, score, f"confidence {score:.3f}, threshold {calibration.confidence_threshold:.3f}")
+
+
+def graded(grade: int, least: int) -> Verdict:
+    """Whether to leave an answer behind that a judge model gave this grade, of 10."""
+    return Verdict(grade < least, grade / 10, f"graded {grade} of 10, at least {least} wanted")

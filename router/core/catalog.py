@@ -93,6 +93,18 @@ class Commit(Struct, frozen=True, forbid_unknown_fields=True):
     longest_s: Positive = 2.0
 
 
+class JudgeModel(Struct, frozen=True, forbid_unknown_fields=True):
+    """A deployment that grades whole answers from 0 to 10, where the calibrated confidence leaves doubt."""
+
+    deployment: Name
+    # The lowest grade that is good enough.
+    least: Annotated[int, Meta(ge=1, le=10)] = 6
+    # An answer with at least this confidence is kept without asking; 1: every answer is graded.
+    sure: Share = 1.0
+    # A judge that is later than this is not waited for, and the answer is kept.
+    within_s: Positive = 10.0
+
+
 class Cascade(Struct, frozen=True, forbid_unknown_fields=True):
     """Try the chain's members in turn, cheapest first, until an answer is good enough."""
 
@@ -100,6 +112,7 @@ class Cascade(Struct, frozen=True, forbid_unknown_fields=True):
     calibration: Name
     # Tokens that are held back and judged; 0: the whole answer.
     window_tokens: Annotated[int, Meta(ge=0)] = 0
+    judge: JudgeModel | None = None
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from router.core.catalog import Commit, Route
 from router.core.gates import Gate, Whole, Window
 from router.core.ports import Metrics
 from router.core.prices import cost_of
+from router.core.second_opinion import SecondOpinion
 
 # The window's own time limit: a slow answer is judged by what there is.
 _LONGEST_S = 10.0
@@ -33,6 +34,8 @@ class Judge:
         self._wants_json = wants_json
         self._metrics = metrics
         self._judged: set[int] = set()
+        # Asked where the figures leave doubt.
+        self.second: SecondOpinion | None = None
 
     def before(self) -> cascade.Verdict:
         """Whether to begin with the second member."""
@@ -49,9 +52,15 @@ class Judge:
         """Holds what is judged."""
         return Window(Commit(tokens=self._window, longest_s=_LONGEST_S)) if self._window else Whole()
 
-    def after(self, messages: Sequence[router_pb2.GenerateResponse]) -> cascade.Verdict:
-        """Whether to leave the answer, of which this was held, behind."""
-        verdict = cascade.after(self._question, answer_of(messages, wants_json=self._wants_json), self._calibration)
+    async def after(self, messages: Sequence[router_pb2.GenerateResponse]) -> cascade.Verdict:
+        """Whether to leave the answer, of which this was held, behind. May take as long as the judge model may."""
+        answer = answer_of(messages, wants_json=self._wants_json)
+        verdict = cascade.after(self._question, answer, self._calibration)
+        rule = self._route.model.cascade.judge if self._route.model.cascade else None
+        if rule is not None and self.second is not None and not verdict.escalate and verdict.score < rule.sure:
+            grade = await self.second.grade(self._question, answer.text) if answer.whole else None
+            if grade is not None:
+                verdict = cascade.graded(grade, rule.least)
         self._metrics.cascade(self._route.model.name, escalated=verdict.escalate)
         return verdict
 

@@ -14,6 +14,7 @@ from router.core.choosing import Wish
 from router.core.demand import Demand, demand_of, question_of
 from router.core.fleet import Fleet
 from router.core.judging import Judge
+from router.core.second_opinion import SecondOpinion
 from router.core.session import Session
 from router.core.steps import Recent, Steps
 from router.core.strategies import scorers_of
@@ -66,14 +67,21 @@ class Router:
             wish.logprobs = not request.generation.sampling.logprobs
         timers = self.routing.catalog.timers
         tries = Tries(self._dispatch, request, wish, timers=timers, deadline=deadline, steps=steps)
-        judge = self._judge(route, cascade, question, demand) if cascade else None
+        judge = self._judge(tries, cascade, question, steps) if cascade else None
         session = Session(tries, steps, judge)
         self.recent.add(demand.request_id, steps, session.disclosure)
         self._shadow(request, route, demand)
         return session
 
-    def _judge(self, route: Route, calibration: Calibration, question: str, demand: Demand) -> Judge:
-        return Judge(route, calibration, question, wants_json=demand.structured, metrics=self._dispatch.metrics)
+    def _judge(self, tries: Tries, calibration: Calibration, question: str, steps: Steps) -> Judge:
+        wish = tries.wish
+        judge = Judge(
+            wish.route, calibration, question, wants_json=wish.demand.structured, metrics=self._dispatch.metrics
+        )
+        cascade = wish.route.model.cascade
+        if cascade is not None and cascade.judge is not None:
+            judge.second = SecondOpinion(self._dispatch, self.routing.catalog, cascade.judge, tries, steps=steps)
+        return judge
 
     def _shadow(self, request: router_pb2.GenerateRequest, route: Route, demand: Demand) -> None:
         shadow = route.model.shadow

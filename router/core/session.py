@@ -39,7 +39,11 @@ class Session:
     def disclosure(self) -> generation_pb2.Disclosure:
         """What was done so far."""
         return self._final or disclose(
-            self._tries.attempts, escalated=self._escalated, spliced=self._spliced, fallback=self._fallback
+            self._tries.attempts,
+            self._tries.asides,
+            escalated=self._escalated,
+            spliced=self._spliced,
+            fallback=self._fallback,
         )
 
     def close(self) -> None:
@@ -144,7 +148,7 @@ class Session:
 
     async def _escalate(self, attempt: Attempt, ready: Sequence[Message], judge: Judge) -> Opened | None:
         """The next member's attempt when this answer will not do; None when it will, or when there is no other."""
-        verdict = judge.after(ready)
+        verdict = await judge.after(ready)
         self._steps.note("cascade.confidence", verdict.why)
         judge.done(attempt)
         if not verdict.escalate:

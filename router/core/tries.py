@@ -26,7 +26,7 @@ from router.core.prices import affordable
 from router.core.steps import Steps
 
 Opened = tuple[Attempt, router_pb2.GenerateResponse]
-FIRST, FAILOVER, ESCALATION, HEDGE, RESUME = "first", "failover", "escalation", "hedge", "resume"
+FIRST, FAILOVER, ESCALATION, HEDGE, RESUME, JUDGE = "first", "failover", "escalation", "hedge", "resume", "judge"
 _INHERITED: Final = (FAILOVER, RESUME)
 # With others to turn to, no silence may use up more than this share of the time that is left.
 _PATIENCE: Final = 0.5
@@ -62,17 +62,28 @@ class Tries:
         self._dispatch = dispatch
         self._request = request
         self._timers = timers
-        self._deadline = deadline
+        self.deadline = deadline
         self._steps = steps
         model = wish.route.model
         self.wish = wish
         self.attempts: list[Attempt] = []
+        # What was asked beside the answer, and is paid for by the same request.
+        self.asides: list[Attempt] = []
         # What the request may still do, of its own and of the model's.
         self._most = min(model.attempts, request.budget.attempts or model.attempts)
         self._cap = min((c for c in (model.cost_cap_micro_usd, request.budget.cost_micro_usd) if c), default=0)
         self._pauses = pauses(dispatch.stack.retry, self._most)
         self._free_resumes = 1
         self._last: MeshError | None = None
+
+    @property
+    def context(self) -> generation_pb2.RequestContext:
+        """Who asks."""
+        return self._request.context
+
+    def budget_left(self) -> float | None:
+        """What the request may still cost, in millionths of a dollar; None where nothing limits it."""
+        return self._cap - sum(a.cost for a in (*self.attempts, *self.asides)) if self._cap else None
 
     async def open(self, cause: str, resume: list[generation_pb2.Generation.Emitted] | None = None) -> Opened:
         """The next attempt that has its first message, with it. Raises the error to end the request with."""
@@ -88,7 +99,7 @@ class Tries:
 
     def failed(self, attempt: Attempt, error: MeshError) -> None:
         """Take in how an attempt failed. Raises the error that nothing else should be tried after."""
-        late = self._deadline.passed()
+        late = self.deadline.passed()
         attempt.fail(error, self.wish.demand.prompt_tokens, counts=not late and self._telling(attempt, error))
         self._count(attempt)
         self.wish.tried.add(attempt.candidate.key)
@@ -117,17 +128,16 @@ class Tries:
             self.abandon(attempt, "CANCELLED")
 
     async def _choose(self) -> Choice:
-        if self._deadline.passed():
+        if self.deadline.passed():
             raise DeadlineExceeded("the request's time is over")
         if len(self.attempts) >= self._most:
             raise self._given_up(f"{self._most} attempts were made", "attempts")
-        if self._cap:
-            self.wish.budget = self._cap - sum(attempt.cost for attempt in self.attempts)
+        self.wish.budget = self.budget_left()
         choice = self._dispatch.chooser.choose(self.wish, self._dispatch.clock.monotonic(), self._steps)
         if isinstance(choice, MeshError) and self.wish.tried and self.wish.again:
             # Everybody has been tried once; whoever may be asked again is, after a pause.
             self.wish.tried.clear()
-            await self._dispatch.clock.sleep(self._deadline.cap(next(self._pauses, 0.0)))
+            await self._dispatch.clock.sleep(self.deadline.cap(next(self._pauses, 0.0)))
             choice = self._dispatch.chooser.choose(self.wish, self._dispatch.clock.monotonic(), self._steps)
         if isinstance(choice, MeshError):
             if self._last is None or choice.outcome is not Outcome.FAULT:
@@ -169,7 +179,7 @@ class Tries:
         if choice.probe is not None:
             self._dispatch.mirrors.probe(choice.probe, request, self._timers_for(choice.probe))
         timers = self._timers_for(candidate)
-        stream = self._dispatch.nodes.open(candidate, request, timers, self._deadline)
+        stream = self._dispatch.nodes.open(candidate, request, timers, self.deadline)
         attempt = Attempt(candidate, choice.group, cause, permit, stream, clock=self._dispatch.clock, timers=timers)
         self.attempts.append(attempt)
         self._steps.note("attempt", f"{candidate.key} ({cause})")
@@ -228,7 +238,7 @@ class Tries:
         wait = replica.pacer.wait(self._dispatch.clock.monotonic(), replica.capacity, replica.outstanding)
         if wait > 0.0:
             self._steps.note("pace", f"{candidate.key}: {wait * 1e3:.0f} ms")
-            await self._dispatch.clock.sleep(self._deadline.cap(wait))
+            await self._dispatch.clock.sleep(self.deadline.cap(wait))
 
     def _node_request(
         self, candidate: Candidate, resume: list[generation_pb2.Generation.Emitted] | None
@@ -248,7 +258,7 @@ class Tries:
 
     def _timers_for(self, candidate: Candidate) -> Timers:
         timers = candidate.deployment.timers or self._timers
-        limit = self._deadline.left() * _PATIENCE
+        limit = self.deadline.left() * _PATIENCE
         if limit >= timers.first_token_s or len(self.attempts) + 1 >= self._most:
             return timers
         if not self._dispatch.chooser.has_others(self.wish.route, candidate):

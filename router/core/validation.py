@@ -47,15 +47,28 @@ def _references(catalog: Catalog) -> Iterator[Problem]:
             yield Problem((*at, "chain"), "at least one member is needed")
         for j, member in enumerate(model.chain):
             if isinstance(member, tuple):
-                if not member:
-                    yield Problem((*at, "chain", j), "an empty group can serve nothing")
-                for k, name in enumerate(member):
-                    if name not in deployments:
-                        yield Problem((*at, "chain", j, k), f"no deployment is called {name!r}")
+                yield from _group(member, deployments, (*at, "chain", j))
             elif member not in deployments and member not in models:
                 yield Problem((*at, "chain", j), f"no deployment or model is called {member!r}")
-        if model.shadow and model.shadow.deployment not in deployments:
-            yield Problem((*at, "shadow", "deployment"), f"no deployment is called {model.shadow.deployment!r}")
+        for path, name in _asked_besides(model):
+            if name not in deployments:
+                yield Problem((*at, *path), f"no deployment is called {name!r}")
+
+
+def _group(members: tuple[str, ...], deployments: set[str], at: tuple[str | int, ...]) -> Iterator[Problem]:
+    if not members:
+        yield Problem(at, "an empty group can serve nothing")
+    for k, name in enumerate(members):
+        if name not in deployments:
+            yield Problem((*at, k), f"no deployment is called {name!r}")
+
+
+def _asked_besides(model: Model) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The deployments outside the chain that a model names, and where."""
+    if model.shadow:
+        yield ("shadow", "deployment"), model.shadow.deployment
+    if model.cascade and model.cascade.judge:
+        yield ("cascade", "judge", "deployment"), model.cascade.judge.deployment
 
 
 def _cycles(catalog: Catalog) -> Iterator[Problem]:
@@ -116,6 +129,8 @@ def _options(catalog: Catalog) -> Iterator[Problem]:
 def _extras(model: Model, groups: Groups, members: set[str]) -> Iterator[Problem]:
     if model.cascade and len(groups) < 2:
         yield Problem(("cascade",), "a cascade needs at least two members to escalate between")
+    if model.cascade and model.cascade.judge and model.cascade.window_tokens:
+        yield Problem(("cascade", "judge"), "grades whole answers: leave `window_tokens` at 0")
     if model.shadow and model.shadow.deployment in members:
         yield Problem(("shadow", "deployment"), "already in the chain: it would be asked twice")
 

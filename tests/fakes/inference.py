@@ -37,6 +37,8 @@ class Act:
     drip_s: float = 0.5
     per_message: int = 1
     logprob: float = -0.1
+    # The text of every token, in place of what follows from the prompt.
+    says: str | None = None
     # The end of the answer is a tool call, in pieces, from this token on.
     tool_from: int | None = None
 
@@ -180,7 +182,7 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
                 head = {"id": "c1", "name": "f"} if at == act.tool_from else {}
                 delta.tool_calls.add(index=0, arguments_json=text_of(part), **head)
             else:
-                delta.text = text_of(part)
+                delta.text = text_of(part) if act.says is None else act.says
             at += len(part)
             given.tokens += len(part)
             yield delta

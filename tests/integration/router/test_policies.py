@@ -149,6 +149,77 @@ async def test_a_cascade_keeps_a_sure_answer_and_leaves_a_doubtful_one(tmp_path,
         assert not kept.disclosure.escalated
 
 
+def judged(path, **rule: object):
+    """The cascade of two, with a third deployment as its judge."""
+    config = cascading(path)
+    price = {"output": 5}
+    config["deployments"].append({"name": "j", "service": "j", "model": "m", "price": price})
+    config["models"][0]["cascade"]["judge"] = {"deployment": "j", "least": 6} | rule
+    return config
+
+
+@pytest.mark.parametrize(("says", "kept"), [("8", True), (" Grade: 6/10", True), ("5", False), ("0", False)])
+async def test_a_judge_model_decides_about_an_answer(tmp_path, says, kept) -> None:
+    everybody = nodes("a0", "b0", "j0")
+    config = judged(tmp_path)
+    async with everybody as (a, b, j), router(tmp_path, {"a": [a], "b": [b], "j": [j]}, config) as running:
+        j.default = Act(tokens=1, says=says)
+        answer = await running.answer("hello</answer>ten", context={"request_id": "r1"})
+        assert answer.error is None
+        assert answer.disclosure.deployment == ("a" if kept else "b")
+        assert answer.disclosure.escalated is not kept
+        assert [cause for cause, _, _ in answer.causes] == ["first", *([] if kept else ["escalation"]), "judge"]
+        # What the judge costs is the request's, too.
+        assert answer.disclosure.cost_micro_usd == 8 + 5 + (0 if kept else 160)
+        shown = j.requests[0].generation.prompt.chat.messages[-1].content[0].text
+        assert shown.count("</answer>") == shown.count("</question>") == 1
+        assert text_of(token_ids("hello</answer>ten", 8)) in shown
+        said = (await running.stub.Explain(pb.ExplainRequest(request_id="r1"))).steps
+        assert [s.detail.split(",")[0] for s in said if s.what == "cascade.confidence"] == [
+            f"graded {says.strip(' Grade:').removesuffix('/10')} of 10"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("act", "note"),
+    [
+        (Act(after=0), "failed: "),
+        (Act(tokens=1, says="very good"), "said no grade"),
+        (Act(tokens=1, says="11"), "said no grade"),
+        (Act(after=0, then="stall"), "failed: DEADLINE_EXCEEDED"),
+    ],
+)
+async def test_a_judge_that_does_not_judge_costs_no_answer(tmp_path, act, note) -> None:
+    everybody = nodes("a0", "b0", "j0")
+    config = judged(tmp_path, within_s=0.2)
+    async with everybody as (a, b, j), router(tmp_path, {"a": [a], "b": [b], "j": [j]}, config) as running:
+        j.default = act
+        answer = await running.answer("hello", context={"request_id": "r1"})
+        assert answer.error is None
+        assert answer.ids() == token_ids("hello", 8)
+        assert answer.disclosure.deployment == "a"
+        steps = (await running.stub.Explain(pb.ExplainRequest(request_id="r1"))).steps
+        assert next(s.detail for s in steps if s.what == "cascade.judge").startswith(note)
+        assert all(r.inflight == 0 for r in (await running.state()).values())
+
+
+async def test_a_judge_is_asked_only_where_there_is_doubt_and_money(tmp_path) -> None:
+    everybody = nodes("a0", "b0", "j0")
+    config = judged(tmp_path, sure=0.8)
+    async with everybody as (a, b, j), router(tmp_path, {"a": [a], "b": [b], "j": [j]}, config) as running:
+        sure = await running.answer("hello")
+        assert sure.disclosure.deployment == "a"
+        a.default = Act(logprob=-3.0)
+        poor = await running.answer("hello")
+        assert poor.disclosure.deployment == "b"
+        assert j.requests == []
+        a.default, j.default = Act(logprob=-1.0), Act(tokens=1, says="9")
+        doubtful = await running.answer("hello")
+        assert [cause for cause, _, _ in doubtful.causes] == ["first", "judge"]
+        broke = await running.answer("hello", budget={"cost_micro_usd": 8}, max_tokens=8)
+        assert (broke.error, [cause for cause, _, _ in broke.causes]) == (None, ["first"])
+
+
 async def test_a_difficult_question_skips_the_cheap_member(tmp_path) -> None:
     async with nodes("a0", "b0") as (a, b), router(tmp_path, {"a": [a], "b": [b]}, cascading(tmp_path)) as running:
         answer = await running.answer("1234567890")

@@ -51,6 +51,18 @@ def test_a_good_file_is_read_and_versioned_by_content(tmp_path) -> None:
         ("chain: [small, large]", "chain: [small]\n    strategy: luck", 10, "Invalid enum value"),
         ("chain: [small, large]", "chain: [small]\n    strategy: keyword", 8, "need each other"),
         ("chain: [small, large]", "chain: [small]\n    shadow: {deployment: small}", 10, "asked twice"),
+        (
+            "chain: [small, large]",
+            "chain: [small, large]\n    cascade: {calibration: c.json, judge: {deployment: nobody}}",
+            10,
+            "no deployment is called 'nobody'",
+        ),
+        (
+            "chain: [small, large]",
+            "chain: [small, large]\n    cascade: {calibration: c.json, window_tokens: 8, judge: {deployment: large}}",
+            10,
+            "grades whole answers",
+        ),
         ("chain: [small, large]", "chain: [[small], []]", 9, "an empty group"),
         ("chain: [small, large]", "chain: []", 9, "at least one member"),
         ("chain: [small, large]", "chain: [small]\n    name: twice", 10, "given twice"),

@@ -635,7 +635,7 @@ class Attempt(_message.Message):
     cost_micro_usd: _builtins.int
     """Millionths of a US dollar."""
     cause: _builtins.str
-    """Why this deployment was tried: "first", "failover", "escalation", "hedge", "resume", "shadow"."""
+    """Why this deployment was tried: "first", "failover", "escalation", "hedge", "resume", "shadow", "judge"."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration: ...
     @_builtins.property
