@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from inference.core.checks import RequestError
+from inference.core.lora_port import AdapterNameTaken, AdapterNotThere, TooManyAdapters
 from inference.core.port import AdapterNotFound, ContextTooLong, EngineError, EngineOverloaded, UnsupportedConstraint
-from mesh.errors import FailedPrecondition, InvalidArgument, MeshError, NotFound, ResourceExhausted, Unavailable
+from mesh.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    MeshError,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 
 _AT_FAULT: dict[type[EngineError], tuple[type[MeshError], str]] = {
     ContextTooLong: (InvalidArgument, "generation.prompt"),
@@ -28,6 +37,19 @@ def as_mesh_error(error: Exception, failed: Callable[[Exception], None]) -> Exce
         failed(error)
         return Unavailable(f"the engine failed: {error}", reason=error.reason)
     return error
+
+
+def as_loading_error(error: Exception, failed: Callable[[Exception], None]) -> Exception:
+    """The error to raise towards whoever wanted an adapter loaded; else as `as_mesh_error`."""
+    if isinstance(error, AdapterNotThere):
+        return NotFound(f"path: {error}", field="path")
+    if isinstance(error, AdapterNameTaken):
+        return AlreadyExists(f"name: {error}", field="name")
+    if isinstance(error, TooManyAdapters):
+        return ResourceExhausted(str(error))
+    if isinstance(error, ValueError | OSError):
+        return InvalidArgument(f"path: {error}", field="path")
+    return as_mesh_error(error, failed)
 
 
 def _of_request(error: RequestError) -> MeshError:

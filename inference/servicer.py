@@ -18,7 +18,7 @@ from inference.core.checks import check_generation
 from inference.core.lora_port import LoraHost
 from inference.core.outbox import Outbox
 from inference.core.port import EngineLoad
-from inference.failures import as_mesh_error
+from inference.failures import as_loading_error, as_mesh_error
 from mesh.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable, Unimplemented
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -128,10 +128,8 @@ class Servicer(InferenceServicer):
                 raise InvalidArgument(f"{field}: missing", field=field)
         try:
             await adapters.load_adapter(request.name, request.path)
-        except (ValueError, OSError) as error:
-            raise InvalidArgument(f"path: {error}", field="path") from error
         except Exception as error:
-            raise as_mesh_error(error, self._failed) from error
+            raise as_loading_error(error, self._failed) from error
         return pb.LoadAdapterResponse()
 
     async def UnloadAdapter(self, request: pb.UnloadAdapterRequest, context: Context) -> pb.UnloadAdapterResponse:

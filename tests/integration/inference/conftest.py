@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,10 +59,15 @@ class Node:
         return load.running == 0 and load.queued == 0
 
 
-@asynccontextmanager
-async def static_node(**settings: object) -> AsyncIterator[Node]:
+def static_node(**settings: object) -> AbstractAsyncContextManager[Node]:
     """A node with the static engine, ready."""
-    env = {"HEADRACE_INFERENCE_ENGINE": "static", "HEADRACE_INFERENCE_DRAIN_DELAY_S": "0"}
+    return node_of("static", **settings)
+
+
+@asynccontextmanager
+async def node_of(engine: str, **settings: object) -> AsyncIterator[Node]:
+    """A node with that engine, ready."""
+    env = {"HEADRACE_INFERENCE_ENGINE": engine, "HEADRACE_INFERENCE_DRAIN_DELAY_S": "0"}
     env |= {f"HEADRACE_INFERENCE_{name.upper()}": str(value) for name, value in settings.items()}
     service = await build(load(config_type(env), "HEADRACE_INFERENCE_", env))
     running = asyncio.create_task(service.run())

@@ -271,7 +271,7 @@ async def test_adapters_load_serve_and_leave_when_idle(tmp_path):
         events = engine.generate(request([1], 200, adapter="late", ignore_eos=True))
         await anext(events)
         leaving = asyncio.create_task(engine.unload_adapter("late"))
-        await asyncio.sleep(0)
+        await until(lambda: engine.info.adapters == ("tone",))
         with pytest.raises(AdapterNotFound):
             await text(engine, [1], adapter="late")
         assert not leaving.done()
