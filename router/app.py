@@ -9,7 +9,7 @@ from mesh.clock import SYSTEM
 from mesh.config import ConfigErrors
 from mesh.discovery import SnapshotWatcher, registration
 from mesh.lifecycle import Service
-from mesh.resilience import BreakerPolicy, Guards, LoadShed, RetryPolicy, Stack
+from mesh.resilience import Guards, LoadShed, Stack
 from router.adapters.metrics import PrometheusMetrics
 from router.adapters.nodes import ReplicaChannels
 from router.adapters.peers import Peers
@@ -17,12 +17,11 @@ from router.adapters.presence import Presence
 from router.adapters.reload import Reload
 from router.adapters.routing_file import RoutingFileError, read
 from router.config import RouterConfig
-from router.core.catalog import Catalog
 from router.core.choosing import Chooser
 from router.core.fleet import Fleet
 from router.core.mirroring import Mirrors
 from router.core.opinions import Opinions
-from router.core.router import Router
+from router.core.router import Router, policies_of
 from router.core.steps import Recent
 from router.core.tries import Dispatch
 from router.servicer import RouterServicer
@@ -37,7 +36,8 @@ async def build(config: RouterConfig) -> Service:
     service = Service(config, ("headrace.router.v1.Router",), blockers=("first_snapshot",))
     service.registration = registration(config, kind="router")
     opinions = Opinions()
-    stack = _stack(config, routing.catalog, opinions)
+    breaker, retry = policies_of(routing.catalog)
+    stack = Stack(Guards(breaker, on_change=opinions.changed), shed=LoadShed(config.max_inflight), retry=retry)
     channels = ReplicaChannels(config.dial)
     fleet = Fleet(stack.guards)
     metrics, chance = PrometheusMetrics(), random.Random()  # noqa: S311 - spreading load needs no secrecy
@@ -60,10 +60,3 @@ async def build(config: RouterConfig) -> Service:
     service.closing(channels.close)
     service.closing(mirrors.close)
     return service
-
-
-def _stack(config: RouterConfig, catalog: Catalog, opinions: Opinions) -> Stack:
-    breaker, retry = catalog.breaker, catalog.retry
-    policy = BreakerPolicy(breaker.failures, breaker.reset_s, breaker.longest_reset_s, breaker.probe_lease_s)
-    retries = RetryPolicy(retry.ratio, retry.success_ratio, retry.floor, retry.most)
-    return Stack(Guards(policy, on_change=opinions.changed), shed=LoadShed(config.max_inflight), retry=retries)

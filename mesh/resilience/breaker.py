@@ -131,6 +131,14 @@ class Breaker:
         self._reset_s = policy.reset_s
         self.position = Position.CLOSED
 
+    def use(self, policy: BreakerPolicy) -> None:
+        """Put another policy into force. Where the breaker stands, and until when, stays as it is."""
+        self.policy = policy
+        self._inner.fail_max = policy.failures
+        self._reset_s = min(max(self._reset_s, policy.reset_s), policy.longest_reset_s)
+        if self.position is Position.CLOSED:
+            self._reset_s = policy.reset_s
+
     def admit(self) -> Permit:
         """A permit for one call. Half-open gives one at a time. Raises BreakerOpen, with the time to wait."""
         if self.position is Position.CLOSED:

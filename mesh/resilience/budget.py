@@ -47,6 +47,11 @@ class RetryBudget:
         self.retries = 0
         self.refused = 0
 
+    def use(self, policy: RetryPolicy) -> None:
+        """Put another policy into force. What was saved up stays, as far as there is room for it."""
+        self._policy = policy
+        self._balance = min(policy.most, self._balance)
+
     @property
     def balance(self) -> float:
         """Retries that could be made now."""

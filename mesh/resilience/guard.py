@@ -77,6 +77,12 @@ class Guards:
             self._guards[name] = guard
         return guard
 
+    def use(self, policy: BreakerPolicy) -> None:
+        """Put another policy into force, for targets known and to come."""
+        self._policy = policy
+        for guard in self:
+            guard.breaker.use(policy)
+
     def find(self, name: str) -> Guard | None:
         """The target's guard, if there is one."""
         return self._guards.get(name)

@@ -10,6 +10,7 @@ import grpc
 
 from mesh.clock import SYSTEM, Clock, Deadline
 from mesh.errors import DeadlineExceeded, MeshError, Outcome, from_rpc_error
+from mesh.resilience.breaker import BreakerPolicy
 from mesh.resilience.budget import RetryBudget, RetryPolicy, pauses
 from mesh.resilience.guard import Guard, Guards
 from mesh.resilience.shed import LoadShed
@@ -29,6 +30,12 @@ class Stack:
         self.retry = retry or RetryPolicy()
         self.budget = RetryBudget(self.retry)
         self._clock = clock
+
+    def use(self, breaker: BreakerPolicy, retry: RetryPolicy) -> None:
+        """Put other policies into force, for what comes from now on."""
+        self.retry = retry
+        self.guards.use(breaker)
+        self.budget.use(retry)
 
     async def call(
         self, target: str, work: Callable[[float], Awaitable[T]], deadline: Deadline, *, retry_safe: bool

@@ -41,10 +41,8 @@ class Reload:
             self._router.refused = str(error)
             _log.error("routing.refused", problems=str(error).splitlines(), kept=self._router.routing.version)
             return
-        old = self._router.routing.catalog
         self._router.use(routing)
-        fixed = [n for n in ("breaker", "retry") if getattr(old, n) != getattr(routing.catalog, n)]
-        _log.info("routing.loaded", version=routing.version, need_restart=fixed)
+        _log.info("routing.loaded", version=routing.version)
 
     def _stamp(self) -> tuple[tuple[str, int, int], ...]:
         named = {m.cascade.calibration for m in self._router.routing.catalog.models if m.cascade}

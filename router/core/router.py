@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from headrace.router.v1 import router_pb2
 from mesh.clock import Deadline
 from mesh.errors import NotFound
+from mesh.resilience import BreakerPolicy, RetryPolicy
 from router.core.calibration import Calibration
 from router.core.catalog import Catalog, Route, resolve
 from router.core.choosing import Wish
@@ -50,6 +51,7 @@ class Router:
         self.deployments = frozenset(d.name for d in routing.catalog.deployments)
         self.refused = ""
         self._dispatch.chooser.ramp = routing.catalog.ramp
+        self._dispatch.stack.use(*policies_of(routing.catalog))
         self.fleet.use(routing.catalog.deployments)
 
     def session(self, request: router_pb2.GenerateRequest, deadline: Deadline) -> Session:
@@ -91,3 +93,12 @@ class Router:
         least = min(candidates, key=lambda c: c.replica.outstanding)
         timers = least.deployment.timers or self.routing.catalog.timers
         self._dispatch.mirrors.shadow(least, request, timers, shadow.percent)
+
+
+def policies_of(catalog: Catalog) -> tuple[BreakerPolicy, RetryPolicy]:
+    """The routing file's breaker and retry sections, in the mesh's terms."""
+    breaker, retry = catalog.breaker, catalog.retry
+    return (
+        BreakerPolicy(breaker.failures, breaker.reset_s, breaker.longest_reset_s, breaker.probe_lease_s),
+        RetryPolicy(retry.ratio, retry.success_ratio, retry.floor, retry.most),
+    )

@@ -302,6 +302,27 @@ async def test_the_file_reloads_and_a_bad_one_is_refused_with_reasons(tmp_path) 
         assert (await running.answer("hello", model="new")).error is None
 
 
+async def test_breakers_and_retries_follow_the_file_too(tmp_path) -> None:
+    patient = {"breaker": {"failures": 50}, "retry": {"ratio": 0, "success_ratio": 0, "floor": 0, "most": 9}}
+    async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, routing(**patient)) as running:
+        for node in made:
+            node.default = Act(after=0)
+        assert len((await running.answer("hello")).causes) == 1
+        strict = {
+            "breaker": {"failures": 2, "reset_s": 60, "longest_reset_s": 60},
+            "retry": {"ratio": 1, "floor": 5, "most": 9},
+        }
+        before = (await running.stub.GetState(pb.GetStateRequest())).config_version
+        running.path.write_text(yaml.safe_dump(routing(**strict)))
+        async with asyncio.timeout(5):
+            while (await running.stub.GetState(pb.GetStateRequest())).config_version == before:
+                await asyncio.sleep(0.01)
+        # Each request now earns itself a retry, and the second fault in a row opens a breaker.
+        assert len((await running.answer("hello")).causes) == 2
+        await running.answer("hello")
+        await running.until(lambda state: all(r.breaker == pb.BREAKER_STATE_OPEN for r in state.values()))
+
+
 async def test_a_drain_ends_what_peers_watch_at_once(tmp_path) -> None:
     async with nodes("n0") as made, router(tmp_path, {"nodes": made}, routing(), drain_deadline_s=20.0) as running:
         watch = running.stub.WatchBreakers(pb.WatchBreakersRequest())

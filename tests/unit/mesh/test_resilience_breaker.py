@@ -298,3 +298,22 @@ class BreakerMachine(RuleBasedStateMachine):
 
 TestBreakerMachine = BreakerMachine.TestCase
 TestBreakerMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_another_policy_holds_for_what_comes() -> None:
+    """A breaker that is open stays so as long as it was told; counts and waits are the new policy's from then on."""
+    clock = MovingClock()
+    guards = Guards(POLICY, clock)
+    known = guards.of("known").breaker
+    fail(known, 2)
+    guards.use(BreakerPolicy(failures=1, reset_s=5.0, longest_reset_s=8.0))
+    new = guards.of("new").breaker
+    fail(new)
+    fail(known)
+    assert (known.position, new.position) == (Position.OPEN, Position.OPEN)
+    assert known.blocked_until == new.blocked_until == clock.monotonic() + 5.0
+    guards.use(BreakerPolicy(failures=1, reset_s=0.5, longest_reset_s=1.0))
+    assert known.blocked_until == clock.monotonic() + 5.0
+    clock.now += 5.0
+    fail(known)
+    assert known.blocked_until == clock.monotonic() + 1.0

@@ -58,6 +58,15 @@ def test_a_quiet_mesh_can_retry_at_all() -> None:
     assert budget.take()
 
 
+def test_a_smaller_budget_keeps_what_fits() -> None:
+    budget = RetryBudget(RetryPolicy(floor=20.0))
+    budget.use(RetryPolicy(ratio=0.0, floor=1.0, most=2.0))
+    assert budget.balance == 2.0
+    budget.use(RetryPolicy(ratio=0.0, floor=1.0, most=50.0))
+    budget.on_request()
+    assert budget.balance == 2.0
+
+
 def test_pauses_grow_and_stay_within_their_limit() -> None:
     policy = RetryPolicy(attempts=12, first_pause_s=0.02, longest_pause_s=0.5)
     drawn = [list(pauses(policy)) for _ in range(50)]
