@@ -34,10 +34,22 @@ class Batch(ctypes.Structure):
     ]
 
 
+class Logits(ctypes.Structure):
+    """Rows of logits and what may come in each. Keep in step with Logits in summary.h."""
+
+    _fields_ = [("values", c_void_p), ("allowed", c_void_p), ("width", c_int32)]
+
+
 class Summary(ctypes.Structure):
     """Where a summary of logits goes. Keep in step with Summary in summary.h."""
 
     _fields_ = [(name, c_void_p) for name in ("best", "best_logprob", "margin", "entropy", "logsumexp")]
+
+
+class Candidates(ctypes.Structure):
+    """Where the best tokens go. Keep in step with Candidates in summary.h."""
+
+    _fields_ = [(name, c_void_p) for name in ("values", "tokens", "logsumexp")]
 
 
 _FLOATS, _MODEL = c_void_p, c_void_p
@@ -50,7 +62,8 @@ _FUNCTIONS = {
     "hr_set_final_norm": [_MODEL, _FLOATS, c_int],
     "hr_set_rotation": [_MODEL, c_int, _FLOATS, c_int, c_int],
     "hr_forward": [_MODEL, POINTER(Batch), _FLOATS],
-    "hr_summarize": [_MODEL, _FLOATS, c_int, c_int, POINTER(Summary)],
+    "hr_summarize": [_MODEL, POINTER(Logits), c_int, POINTER(Summary)],
+    "hr_candidates": [_MODEL, POINTER(Logits), c_void_p, _FLOATS, c_int, c_int, POINTER(Candidates)],
     "hr_copy_block": [_MODEL, c_int, c_int],
     "hr_adapter_add": [_MODEL, c_int, c_int, c_int, c_int, _FLOATS, c_int, _FLOATS, c_int],
     "hr_adapter_remove": [_MODEL, c_int],

@@ -12,10 +12,12 @@ import torch
 import transformers as hf
 
 from inference.adapters.torch.loading import load_checkpoint
+from inference.adapters.torch.logits import best_of, candidates
 from inference.adapters.torch.native_runner import NativeRunner
 from inference.adapters.torch.runner_api import StepBatch
 from inference.adapters.torch.torch_runner import TorchRunner
 from inference.native import build, library
+from tests.unit.inference.engine.masks import words_of
 
 pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="names x86-64 instruction sets"),
@@ -62,6 +64,9 @@ def test_kernels_without_avx512_are_the_same_model(model: Path, tmp_path: Path) 
         runner = NativeRunner(kernels, checkpoint, precision, 3, 2)
         error = (runner.forward(step) - expected).pow(2).mean().sqrt() / expected.std()
         assert error < tolerance, precision
-        best = runner.summarize(expected).best
-        assert torch.equal(best, expected.argmax(dim=-1))
+        allowed = words_of(np.random.default_rng(2).random(expected.shape) < 0.3)
+        for mask in (None, allowed):
+            assert torch.equal(runner.summarize(expected, mask).best, best_of(expected, mask))
+        some = torch.arange(0, 40, 3), torch.full((14,), 0.7), 9, allowed
+        assert torch.equal(runner.candidates(expected, *some).values, candidates(expected, *some).values)
         runner.close()

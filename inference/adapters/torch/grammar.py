@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import xgrammar
 
@@ -19,10 +18,6 @@ from inference.core.port import Constraint, ConstraintKind, UnsupportedConstrain
 MAX_SOURCE_CHARS = 200_000
 # "[07:03:05] /project/cpp/regex_converter.cc:83: " before the words that matter.
 _LOCATION = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
-
-# A mask's byte as what to add to the eight logits that it is about.
-_ADDENDS = np.where((np.arange(256)[:, None] >> np.arange(8)) & 1, 0.0, -np.inf).astype(np.float32)
-_LOOSE = 0.8
 
 
 class Compiler:
@@ -89,29 +84,3 @@ class GrammarState:
             if i < len(drafts):
                 self._matcher.accept_token(drafts[i])
         self._matcher.rollback(len(drafts))
-
-
-class TokenMask:
-    """What grammars allow in a step: bit t % 32 of word t // 32 of a row says whether token t may come."""
-
-    def __init__(self, rows: int, vocab_size: int) -> None:
-        self.words = torch.full((rows, -(-vocab_size // 32)), -1, dtype=torch.int32)
-        self.rows: list[int] = []
-
-    def apply(self, logits: torch.Tensor) -> None:
-        """Put what is not allowed in `rows` of `logits` to minus infinity."""
-        words = self.words[: len(logits)]
-        if logits.is_cuda:
-            xgrammar.apply_token_bitmask_inplace(logits, words.to(logits.device, non_blocking=True), indices=self.rows)
-            return
-        # On a CPU the library's kernel visits each token that is ruled out: fast where those are few, slow elsewhere.
-        packed = words.numpy().view(np.uint32)
-        allowed = np.bitwise_count(packed[self.rows]).sum(axis=1)
-        loose = [
-            row for row, count in zip(self.rows, allowed.tolist(), strict=True) if count > _LOOSE * logits.shape[1]
-        ]
-        if loose:
-            xgrammar.apply_token_bitmask_inplace(logits, words, indices=loose)
-        for row in sorted(set(self.rows) - set(loose)):
-            addend = _ADDENDS[packed[row].view(np.uint8)].reshape(-1)[: logits.shape[1]]
-            logits[row].add_(torch.from_numpy(addend))

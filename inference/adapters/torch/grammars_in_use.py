@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from inference.core.port import EngineError, UnsupportedConstraint
@@ -14,16 +15,15 @@ from .batching import DrawnRows
 from .sampling_table import Tickets
 
 if TYPE_CHECKING:
-    from .grammar import GrammarState, TokenMask
+    from .grammar import GrammarState
 
 
 class GrammarsInUse:
     """One state for each ticket that has a grammar. Used on the engine's thread only."""
 
     def __init__(self, vocab_size: int) -> None:
-        self._vocab_size = vocab_size
         self._states: dict[int, GrammarState] = {}
-        self._mask: TokenMask | None = None
+        self._words = torch.empty((0, -(-vocab_size // 32)), dtype=torch.int32)
 
     def enter(self, ticket: int, grammar: Any, emitted: tuple[int, ...]) -> None:
         """Start a state for `ticket` behind `emitted`. Raises UnsupportedConstraint when it rules that out."""
@@ -51,28 +51,25 @@ class GrammarsInUse:
                 if state is not None and not state.accept(token):
                     raise EngineError("a token was drawn that its grammar does not allow")
 
-    def mask(self, table: SlotTable, rows: DrawnRows, tickets: Tickets) -> TokenMask | None:
-        """What may come in each drawn row; None when no row has a grammar."""
+    def mask(self, table: SlotTable, rows: DrawnRows, tickets: Tickets) -> torch.Tensor | None:
+        """What may come in each drawn row, as ModelRunner.summarize takes it; None when no row has a grammar.
+
+        Valid until the next call.
+        """
         if not self._states:
             return None
-        masked = [(i, ticket) for i, ticket in enumerate(tickets.tolist()) if ticket in self._states]
-        if not masked:
+        states = [self._states.get(ticket) for ticket in tickets.tolist()]
+        if not any(states):
             return None
-        mask = self._fresh(len(tickets))
-        mask.rows = [i for i, _ in masked]
-        for i, ticket in masked:
-            if rows.offsets[i]:
+        if len(self._words) < len(states):
+            self._words = torch.empty((max(len(states), 8), self._words.shape[1]), dtype=torch.int32)
+        words = self._words[: len(states)]
+        for i, state in enumerate(states):
+            if state is None:
+                words[i] = -1
+            elif not rows.offsets[i]:
                 # Rows behind drafts are filled together with the first of their sequence.
-                continue
-            slot = rows.slots[i]
-            known = int(table.length[slot])
-            drafts = table.tokens[slot, known : known + int(table.drafted[slot])]
-            self._states[ticket].fill(mask.words, i, drafts.tolist())
-        return mask
-
-    def _fresh(self, rows: int) -> TokenMask:
-        from .grammar import TokenMask  # noqa: PLC0415 -- as above
-
-        if self._mask is None or len(self._mask.words) < rows:
-            self._mask = TokenMask(max(rows, 8), self._vocab_size)
-        return self._mask
+                slot = rows.slots[i]
+                known = int(table.length[slot])
+                state.fill(words, i, table.tokens[slot, known : known + int(table.drafted[slot])].tolist())
+        return words

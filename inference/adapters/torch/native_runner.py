@@ -13,7 +13,7 @@ from inference.native import library as native
 from .loading import Checkpoint
 from .lora import read_adapter
 from .native_model import NativeModel, fill, fill_adapter
-from .runner_api import BLOCK_SIZE, LogitsSummary, ModelSpec, StepBatch
+from .runner_api import BLOCK_SIZE, Candidates, LogitsSummary, ModelSpec, StepBatch
 
 _KV_BYTES = 2
 
@@ -61,15 +61,32 @@ class NativeRunner:
             self._logits = torch.empty(rows, self._config.vocab_size)
         return self._logits[:rows]
 
-    def summarize(self, logits: torch.Tensor) -> LogitsSummary:
+    def summarize(self, logits: torch.Tensor, allowed: torch.Tensor | None = None) -> LogitsSummary:
         """See ModelRunner.summarize."""
         logits = logits.contiguous()
-        rows, width = logits.shape
-        best = torch.empty(rows, dtype=torch.int64)
-        floats = [torch.empty(rows) for _ in range(4)]
-        to = native.Summary(best.data_ptr(), *(tensor.data_ptr() for tensor in floats))
-        self._model.call("hr_summarize", logits.data_ptr(), rows, width, ctypes.byref(to))
+        rows = len(logits)
+        best, floats = torch.empty(rows, dtype=torch.int64), torch.empty(4, rows)
+        to = native.Summary(best.data_ptr(), *(floats.data_ptr() + 4 * rows * i for i in range(4)))
+        self._model.call("hr_summarize", _masked(logits, allowed), rows, ctypes.byref(to))
         return LogitsSummary(best, *floats)
+
+    def candidates(
+        self,
+        logits: torch.Tensor,
+        rows: torch.Tensor,
+        temperature: torch.Tensor,
+        count: int,
+        allowed: torch.Tensor | None = None,
+    ) -> Candidates:
+        """See ModelRunner.candidates."""
+        logits = logits.contiguous()
+        drawn = len(rows)
+        values, logsumexp = torch.empty(drawn, count), torch.empty(drawn)
+        tokens = torch.empty(drawn, count, dtype=torch.int64)
+        to = native.Candidates(values.data_ptr(), tokens.data_ptr(), logsumexp.data_ptr())
+        places = rows.data_ptr(), temperature.data_ptr(), drawn, count
+        self._model.call("hr_candidates", _masked(logits, allowed), *places, ctypes.byref(to))
+        return Candidates(values, tokens, logsumexp)
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """See ModelRunner.copy_blocks."""
@@ -92,3 +109,9 @@ class NativeRunner:
     def close(self) -> None:
         """See ModelRunner.close."""
         self._model.close()
+
+
+def _masked(logits: torch.Tensor, allowed: torch.Tensor | None) -> ctypes._Pointer[native.Logits]:
+    """The kernels' view of both, which must be contiguous and outlive the call."""
+    words = None if allowed is None else allowed.data_ptr()
+    return ctypes.pointer(native.Logits(logits.data_ptr(), words, logits.shape[1]))

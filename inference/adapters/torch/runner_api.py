@@ -55,13 +55,25 @@ class StepBatch:
 
 @dataclass(frozen=True, slots=True)
 class LogitsSummary:
-    """One pass over rows of logits; every field has R entries. Natural logarithms."""
+    """One pass over rows of logits; every field has R entries. Natural logarithms.
 
-    best: torch.Tensor  # int64: the largest logit's token, the first of equals
-    best_logprob: torch.Tensor  # float32
-    margin: torch.Tensor  # float32: log probability of the best less that of the second best
+    What a mask rules out changes `best` and `best_logprob`, and nothing else: the rest is the model's own distribution.
+    """
+
+    best: torch.Tensor  # int64: the largest logit's token among those allowed, the first of equals; 0 if none is
+    best_logprob: torch.Tensor  # float32: that token's
+    margin: torch.Tensor  # float32: log probability of the largest logit less that of the second largest
     entropy: torch.Tensor  # float32, nats
     logsumexp: torch.Tensor  # float32: logit - logsumexp is a token's log probability
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The best tokens of rows to draw from: the K largest of each, largest first."""
+
+    values: torch.Tensor  # float32 [D, K]: logit over temperature; minus infinity behind the last one allowed
+    tokens: torch.Tensor  # int64 [D, K]
+    logsumexp: torch.Tensor  # float32 [D]: of all that is allowed, not of the K alone
 
 
 class ModelRunner(Protocol):
@@ -89,8 +101,26 @@ class ModelRunner(Protocol):
         """
         ...
 
-    def summarize(self, logits: torch.Tensor) -> LogitsSummary:
-        """Greedy choice and confidence of each row of `logits` [R, vocab], float32, in one pass."""
+    def summarize(self, logits: torch.Tensor, allowed: torch.Tensor | None = None) -> LogitsSummary:
+        """Greedy choice and confidence of each row of `logits` [R, vocab], float32, in one pass.
+
+        `allowed`, int32 [R, ceil(vocab / 32)] on the device of the logits, is a mask: bit t % 32 of word t // 32 says
+        whether token t may come. None: every token may.
+        """
+        ...
+
+    def candidates(
+        self,
+        logits: torch.Tensor,
+        rows: torch.Tensor,
+        temperature: torch.Tensor,
+        count: int,
+        allowed: torch.Tensor | None = None,
+    ) -> Candidates:
+        """The `count` best tokens of D rows of `logits`, at a temperature for each: float32 [D], for int64 rows [D].
+
+        `allowed` as in `summarize`: a row for each of `logits`. Changes nothing.
+        """
         ...
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:

@@ -7,7 +7,6 @@ probabilities and confidence are those of the model's own distribution, before a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,11 +14,8 @@ from numpy.typing import NDArray
 
 from inference.core.counter_rng import uniform
 
-from .runner_api import LogitsSummary, ModelRunner
+from .runner_api import Candidates, LogitsSummary, ModelRunner
 from .sampling_table import Adjustments, SamplingTable, Tickets
-
-if TYPE_CHECKING:
-    from .grammar import TokenMask
 
 # How many of the best tokens to look at first; rows whose draw falls beyond are looked at again.
 FIRST_CANDIDATES = 64
@@ -30,15 +26,16 @@ TopLogprobs = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """How the rows of a draw are cut down; every tensor has R entries on the logits' device."""
+    """How the rows of a draw are cut down; every tensor has D entries on the logits' device."""
 
+    temperature: torch.Tensor
     top_k: torch.Tensor
     top_p: torch.Tensor
     min_p: torch.Tensor
 
     def pick(self, rows: torch.Tensor) -> Filters:
         """The filters of some of the rows."""
-        return Filters(self.top_k[rows], self.top_p[rows], self.min_p[rows])
+        return Filters(self.temperature[rows], self.top_k[rows], self.top_p[rows], self.min_p[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,46 +58,58 @@ class Sampler:
         self._table = table
 
     def draw(
-        self, logits: torch.Tensor, tickets: Tickets, positions: NDArray[np.int64], mask: TokenMask | None = None
+        self,
+        logits: torch.Tensor,
+        tickets: Tickets,
+        positions: NDArray[np.int64],
+        allowed: torch.Tensor | None = None,
     ) -> Drawn:
         """Draw one token for each row of `logits` [R, vocab], which is used up.
 
         `positions[i]` numbers the token in its answer: with the ticket's seed it fixes the random number.
+        `allowed`, on the host, is a mask as in ModelRunner.summarize.
         """
-        table = self._table
-        summary = self._runner.summarize(logits)
+        table, device = self._table, logits.device
+        allowed = None if allowed is None else allowed.to(device, non_blocking=True)
+        summary = self._runner.summarize(logits, allowed)
         top = self._top(logits, summary, table.logprobs[tickets])
         special = np.flatnonzero(table.special[tickets])
         if not len(special):
             return _to_host(summary.best, summary.best_logprob, summary, top)
         adjustments = table.adjustments(tickets)
         raw = None if adjustments is None else _adjust(logits, adjustments)
-        if mask is not None:
-            mask.apply(logits)
-        tokens = summary.best.clone()
-        greedy = special[table.temperature[tickets[special]] == 0]
-        if len(greedy):
-            rows = torch.from_numpy(greedy).to(logits.device)
-            tokens[rows] = self._runner.summarize(_take(logits, rows)).best
-        hot = special[table.temperature[tickets[special]] > 0]
+        tokens, logprob = summary.best.clone(), summary.best_logprob.clone()
+        is_hot = table.temperature[tickets[special]] > 0
+        adjusted, hot = special[~is_hot], special[is_hot]
+        if len(adjusted):
+            rows = torch.from_numpy(adjusted).to(device)
+            tokens[rows] = self._runner.summarize(logits[rows], None if allowed is None else allowed[rows]).best
         if len(hot):
-            rows = torch.from_numpy(hot).to(logits.device)
-            tokens[rows] = self._draw_hot(_take(logits, rows), tickets[hot], positions[hot])
+            rows = torch.from_numpy(hot).to(device)
+            tokens[rows] = self._draw_hot(logits, rows, tickets[hot], positions[hot], allowed)
         if raw is not None and adjustments is not None:
             _restore(logits, adjustments, raw)
-        logprob = logits.gather(1, tokens[:, None])[:, 0] - summary.logsumexp
+        rows = torch.from_numpy(special).to(device)
+        logprob[rows] = logits[rows, tokens[rows]] - summary.logsumexp[rows]
         return _to_host(tokens, logprob, summary, top)
 
-    def _draw_hot(self, logits: torch.Tensor, tickets: Tickets, positions: NDArray[np.int64]) -> torch.Tensor:
+    def _draw_hot(
+        self,
+        logits: torch.Tensor,
+        rows: torch.Tensor,
+        tickets: Tickets,
+        positions: NDArray[np.int64],
+        allowed: torch.Tensor | None,
+    ) -> torch.Tensor:
         table, device = self._table, logits.device
         filters = Filters(
+            torch.from_numpy(table.temperature[tickets]).to(device),
             torch.from_numpy(table.top_k[tickets]).to(device),
             torch.from_numpy(table.top_p[tickets]).to(device),
             torch.from_numpy(table.min_p[tickets]).to(device),
         )
         chance = torch.from_numpy(uniform(table.seed[tickets], table.stream[tickets], positions)).to(device)
-        tempered = logits / torch.from_numpy(table.temperature[tickets]).to(device)[:, None]
-        return draw_rows(tempered, self._runner.summarize(tempered).logsumexp, filters, chance)
+        return draw_rows(self._runner, logits, rows, filters, chance, allowed=allowed)
 
     def _top(self, logits: torch.Tensor, summary: LogitsSummary, wanted: NDArray[np.int32]) -> dict[int, TopLogprobs]:
         rows = np.flatnonzero(wanted > 0)
@@ -115,56 +124,57 @@ class Sampler:
         }
 
 
-def draw_rows(logits: torch.Tensor, logsumexp: torch.Tensor, filters: Filters, chance: torch.Tensor) -> torch.Tensor:
-    """Inverse-transform sampling, best token first: int64 [R] for float32 logits [R, vocab], `chance` [R] in [0, 1).
+def draw_rows(
+    runner: ModelRunner,
+    logits: torch.Tensor,
+    rows: torch.Tensor,
+    filters: Filters,
+    chance: torch.Tensor,
+    *,
+    allowed: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Inverse-transform sampling, best token first: int64 [D] for D of the rows of `logits`, `chance` [D] in [0, 1).
 
-    The logits are divided by the temperature already, and `logsumexp` [R] is theirs.
     Only as many of the best tokens are sorted as the draws turn out to need.
     """
     vocab = logits.shape[1]
-    tokens = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
-    rows = torch.arange(len(logits), device=logits.device)
-    for candidates in (FIRST_CANDIDATES, MORE_CANDIDATES, vocab):
-        drawn, certain = draw_among(
-            _take(logits, rows), filters.pick(rows), logsumexp[rows], chance[rows], min(candidates, vocab)
-        )
-        tokens[rows[certain]] = drawn[certain]
-        rows = rows[~certain]
-        if not len(rows):
+    tokens = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
+    left = torch.arange(len(rows), device=logits.device)
+    for count in (FIRST_CANDIDATES, MORE_CANDIDATES, vocab):
+        some = filters.pick(left)
+        best = runner.candidates(logits, rows[left], some.temperature, min(count, vocab), allowed)
+        drawn, certain = draw_among(best, some, chance[left], vocab)
+        tokens[left[certain]] = drawn[certain]
+        left = left[~certain]
+        if not len(left):
             break
     return tokens
 
 
 def draw_among(
-    logits: torch.Tensor, filters: Filters, logsumexp: torch.Tensor, chance: torch.Tensor, candidates: int
+    best: Candidates, filters: Filters, chance: torch.Tensor, vocab: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw among the best `candidates`; also says of each row whether that was enough to be certain."""
-    best = logits.topk(candidates, dim=-1)
-    probs = (best.values.double() - logsumexp[:, None]).exp()
-    rank = torch.arange(candidates, device=logits.device)
+    """Draw among the best tokens; also says of each row whether they were enough to be certain."""
+    probs = (best.values.double() - best.logsumexp[:, None]).exp()
+    count = probs.shape[1]
+    rank = torch.arange(count, device=probs.device)
     mass = probs.cumsum(dim=-1)
+    # Nothing that could be drawn lies beyond these.
+    whole = probs[:, -1] == 0 if count < vocab else torch.ones_like(chance, dtype=torch.bool)
     # Mass that top-k leaves. Where k reaches beyond the candidates it is not known; the row is then not certain.
     k = filters.top_k.long()
-    left = torch.where(k > 0, mass.gather(1, (k - 1).clamp(0, candidates - 1)[:, None])[:, 0], 1.0)
+    left = torch.where(k > 0, mass.gather(1, (k - 1).clamp(0, count - 1)[:, None])[:, 0], 1.0)
     keep = (mass - probs < filters.top_p[:, None] * left[:, None]) & (probs >= filters.min_p[:, None] * probs[:, :1])
-    keep &= (k[:, None] == 0) | (rank < k[:, None])
+    keep &= ((k[:, None] == 0) | (rank < k[:, None])) & (probs > 0)
     # The best token always stays, whatever rounding does.
     keep[:, 0] = True
     plain = (k == 0) & (filters.top_p >= 1) & (filters.min_p <= 0)
-    if candidates == logits.shape[1]:
-        certain = torch.ones_like(plain)
-    else:
-        certain = torch.where(plain, chance < mass[:, -1], ~keep[:, -1] & (k <= candidates))
+    certain = whole | torch.where(plain, chance < mass[:, -1], ~keep[:, -1] & (k <= count))
     kept = torch.where(keep, probs, 0.0).cumsum(dim=-1)
-    total = torch.where(plain & (kept[:, -1] < 1) & (candidates < logits.shape[1]), 1.0, kept[:, -1])
+    total = torch.where(plain & (kept[:, -1] < 1) & ~whole, 1.0, kept[:, -1])
     place = (kept <= (chance * total)[:, None]).sum(dim=-1)
     last = keep.sum(dim=-1) - 1
-    return best.indices.gather(1, torch.minimum(place, last)[:, None])[:, 0], certain
-
-
-def _take(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Rows, without a copy where they are all of them."""
-    return logits if len(rows) == len(logits) else logits[rows]
+    return best.tokens.gather(1, torch.minimum(place, last)[:, None])[:, 0], certain
 
 
 def _adjust(logits: torch.Tensor, changes: Adjustments) -> torch.Tensor:

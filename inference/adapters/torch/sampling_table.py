@@ -63,7 +63,7 @@ class SamplingTable:
         self.stream = np.zeros(tickets, np.int64)
         # The best alternatives to report for each token; -1: no log probabilities at all.
         self.logprobs = np.full(tickets, -1, np.int32)
-        # Rows whose token is not simply the largest logit's.
+        # Rows whose token is not simply the largest of the logits that a grammar allows.
         self.special = np.zeros(tickets, np.bool_)
         self.adjusted = np.zeros(tickets, np.bool_)
         # Rows where what was drawn changes how the next token is drawn.
@@ -96,7 +96,7 @@ class SamplingTable:
             self._bias[ticket] = np.array(ids, np.int64), np.array(values, np.float32)
         self.penalized[ticket] = ticket in self._seen
         self.adjusted[ticket] = ticket in self._seen or ticket in self._bias
-        self.special[ticket] = params.temperature > 0 or self.adjusted[ticket] or params.constraint is not None
+        self.special[ticket] = params.temperature > 0 or self.adjusted[ticket]
 
     def leave(self, ticket: int) -> None:
         """Free what a row holds beyond its columns."""

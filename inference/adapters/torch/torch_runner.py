@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from . import logits as logits_summary
+from . import logits as in_torch
 from .loading import Checkpoint
 from .lora import Lora, LoraPair, read_adapter
 from .network import TorchNetwork
 from .paged_attention import PagedKV
-from .runner_api import BLOCK_SIZE, LogitsSummary, ModelSpec, StepBatch
+from .runner_api import BLOCK_SIZE, Candidates, LogitsSummary, ModelSpec, StepBatch
 
 
 class TorchRunner:
@@ -42,9 +42,20 @@ class TorchRunner:
         """See ModelRunner.forward."""
         return self._network.forward(batch, self._memory, self._adapters)
 
-    def summarize(self, logits: torch.Tensor) -> LogitsSummary:
+    def summarize(self, logits: torch.Tensor, allowed: torch.Tensor | None = None) -> LogitsSummary:
         """See ModelRunner.summarize."""
-        return logits_summary.summarize(logits)
+        return in_torch.summarize(logits, allowed)
+
+    def candidates(
+        self,
+        logits: torch.Tensor,
+        rows: torch.Tensor,
+        temperature: torch.Tensor,
+        count: int,
+        allowed: torch.Tensor | None = None,
+    ) -> Candidates:
+        """See ModelRunner.candidates."""
+        return in_torch.candidates(logits, rows, temperature, count, allowed)
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """See ModelRunner.copy_blocks."""

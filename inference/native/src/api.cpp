@@ -79,8 +79,13 @@ int hr_forward(Model* model, const headrace::Batch* batch, float* logits) {
   return guarded([&] { model->forward(*batch, logits); });
 }
 
-int hr_summarize(Model* model, const float* logits, int rows, int width, const headrace::Summary* to) {
-  return guarded([&] { headrace::summarize(model->pool, logits, rows, width, *to); });
+int hr_summarize(Model* model, const headrace::Logits* logits, int rows, const headrace::Summary* to) {
+  return guarded([&] { headrace::summarize(model->pool, *logits, rows, *to); });
+}
+
+int hr_candidates(Model* model, const headrace::Logits* logits, const int64_t* which, const float* temperature, int rows,
+                  int count, const headrace::Candidates* to) {
+  return guarded([&] { headrace::candidates(model->pool, *logits, which, temperature, rows, count, *to); });
 }
 
 int hr_copy_block(Model* model, int from, int to) {

@@ -47,6 +47,17 @@ inline vf min(vf a, vf b) { return a < b ? a : b; }
 inline vf abs(vf a) { return (vf)((vi)a & 0x7fffffff); }
 inline vf to_float(vi a) { return __builtin_convertvector(a, vf); }
 
+// A comparison's result as one bit a lane.
+inline uint32_t bits_of(vi mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes; i++) bits |= uint32_t(mask[i] & 1) << i;
+  return bits;
+#endif
+}
+
 inline float sum(vf a) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps((__m512)a);

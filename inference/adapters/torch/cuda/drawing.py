@@ -70,15 +70,9 @@ def _draw_hot(runner: LaunchingRunner, launched: Launched, columns: NDArray[np.f
     on_device = _to_device(columns, launched.logits.device)
     rows, top_k = on_device[0].long(), on_device[2].int()
     temperature, top_p, min_p = (on_device[i].float() for i in (1, 3, 4))
-    tempered = launched.logits[rows] / temperature[:, None]
-    vocab = tempered.shape[1]
-    tokens, _certain = draw_among(
-        tempered,
-        Filters(top_k, top_p, min_p),
-        runner.summarize(tempered).logsumexp,
-        on_device[5],
-        min(vocab, _CANDIDATES) if few else vocab,
-    )
+    vocab = launched.logits.shape[1]
+    best = runner.candidates(launched.logits, rows, temperature, min(vocab, _CANDIDATES) if few else vocab)
+    tokens, _certain = draw_among(best, Filters(temperature, top_k, top_p, min_p), on_device[5], vocab)
     launched.drawn[rows] = tokens
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from inference.adapters.torch.loading import Checkpoint, ModelError
+from inference.adapters.torch.logits import best_of, candidates
 from inference.adapters.torch.lora import Lora, LoraPair, read_adapter
 from inference.adapters.torch.network import StepAdapters
-from inference.adapters.torch.runner_api import BLOCK_SIZE, LogitsSummary, ModelSpec, StepBatch
+from inference.adapters.torch.runner_api import BLOCK_SIZE, Candidates, LogitsSummary, ModelSpec, StepBatch
 
 from .graphs import DecodeGraphs
 from .inputs import Ints, pack, to_device, view
@@ -87,9 +89,26 @@ class CudaRunner:
             drawn.copy_(summary.best)
         return Launched(logits, summary, drawn)
 
-    def summarize(self, logits: torch.Tensor) -> LogitsSummary:
+    def summarize(self, logits: torch.Tensor, allowed: torch.Tensor | None = None) -> LogitsSummary:
         """See ModelRunner.summarize."""
-        return summarize(logits.contiguous())
+        whole = summarize(logits.contiguous())
+        if allowed is None:
+            return whole
+        best = best_of(logits, allowed)
+        return replace(whole, best=best, best_logprob=logits.gather(1, best[:, None])[:, 0] - whole.logsumexp)
+
+    def candidates(
+        self,
+        logits: torch.Tensor,
+        rows: torch.Tensor,
+        temperature: torch.Tensor,
+        count: int,
+        allowed: torch.Tensor | None = None,
+    ) -> Candidates:
+        """See ModelRunner.candidates."""
+        return candidates(
+            logits, rows, temperature, count, allowed, logsumexp=lambda tempered: summarize(tempered).logsumexp
+        )
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """See ModelRunner.copy_blocks."""

@@ -11,6 +11,7 @@ import transformers as hf
 
 pytest.importorskip("triton")
 
+from inference.adapters.torch import logits as twin
 from inference.adapters.torch.cuda.graphs import BUCKETS
 from inference.adapters.torch.cuda.kernels.skinny import Shape
 from inference.adapters.torch.cuda.launching import LaunchingRunner
@@ -18,6 +19,7 @@ from inference.adapters.torch.cuda.runner import CudaRunner
 from inference.adapters.torch.loading import Checkpoint, ModelError, UnsupportedModel, load_checkpoint
 from inference.adapters.torch.runner_api import StepBatch
 from inference.adapters.torch.torch_runner import TorchRunner
+from tests.unit.inference.engine.masks import words_of
 from tests.unit.inference.torch.steps import batch, relative_error
 
 SMALL = {
@@ -128,6 +130,21 @@ def test_logits_are_the_callers_to_change(llama: Checkpoint, device: torch.devic
     logits = _runner(llama, device).forward(batch([(0, 0, [5]), (1, 0, [6])]))
     logits[0, 3] = float("-inf")
     assert logits[0, 3] == float("-inf")
+
+
+def test_what_a_mask_rules_out_is_not_drawn(llama: Checkpoint, device: torch.device) -> None:
+    """As the torch twin has it; the confidence is that of the model's own distribution."""
+    runner = _runner(llama, device)
+    logits = torch.randn(3, 9001, device=device)
+    allowed = words_of(np.random.default_rng(1).random((3, 9001)) < 0.1).to(device)
+    actual, expected = runner.summarize(logits, allowed), twin.summarize(logits, allowed)
+    assert torch.equal(actual.best, expected.best)
+    for field in ("best_logprob", "margin", "entropy", "logsumexp"):
+        torch.testing.assert_close(getattr(actual, field), getattr(expected, field), rtol=1e-4, atol=1e-4)
+    some = torch.tensor([2, 0], device=device), torch.tensor([0.5, 2.0], device=device), 30, allowed
+    drawn_from, wanted = runner.candidates(logits, *some), twin.candidates(logits, *some)
+    assert torch.equal(drawn_from.tokens, wanted.tokens)
+    torch.testing.assert_close(drawn_from.logsumexp, wanted.logsumexp, rtol=1e-4, atol=1e-4)
 
 
 def test_steps_without_logits(llama: Checkpoint, device: torch.device) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inference.adapters.torch.logits import summarize
-from inference.adapters.torch.runner_api import BLOCK_SIZE, LogitsSummary, ModelSpec, StepBatch
+from inference.adapters.torch.logits import candidates, summarize
+from inference.adapters.torch.runner_api import BLOCK_SIZE, Candidates, LogitsSummary, ModelSpec, StepBatch
 
 VOCAB = 128
 EOS = 127
@@ -82,8 +82,11 @@ class FakeRunner:
             cells.append(digest(cells[-1], token, adapter))
         return answer
 
-    def summarize(self, logits: torch.Tensor) -> LogitsSummary:
-        return summarize(logits)
+    def summarize(self, logits: torch.Tensor, allowed: torch.Tensor | None = None) -> LogitsSummary:
+        return summarize(logits, allowed)
+
+    def candidates(self, logits, rows, temperature, count, allowed=None) -> Candidates:
+        return candidates(logits, rows, temperature, count, allowed)
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         for source, destination in pairs:

@@ -5,11 +5,8 @@ import json
 import re
 
 import jsonschema_rs
-import numpy as np
 import pytest
-import torch
 
-from inference.adapters.torch.grammar import TokenMask
 from inference.core.port import Constraint, ConstraintKind, Finish, UnsupportedConstraint
 from tests.unit.inference.engine.driving import VOCABULARY, ask, request, serving, text
 from tests.unit.inference.engine.fake_runner import FakeRunner
@@ -166,17 +163,3 @@ async def test_a_grammar_is_compiled_once(engine):
     await many(engine, 6, **constraint("regex", "[xy]z"))
     await many(engine, 2, **constraint("regex", "[xy]z"))
     assert len(compiled) == 1
-
-
-def test_mask_rules_out_exactly_what_its_bits_say():
-    rng = np.random.default_rng(1)
-    mask = TokenMask(6, 1000)
-    bits = rng.random((6, mask.words.shape[1] * 32)) < np.array([0.02, 0.5, 0.97, 0.9, 0.0, 1.0])[:, None]
-    mask.words.copy_(torch.from_numpy(np.packbits(bits, axis=1, bitorder="little").view(np.int32)))
-    mask.rows = [0, 1, 2, 3, 5]
-    logits = torch.randn(6, 1000)
-    want = logits.clone()
-    for row in mask.rows:
-        want[row][~torch.from_numpy(bits[row, :1000])] = -torch.inf
-    mask.apply(logits)
-    torch.testing.assert_close(logits, want, rtol=0, atol=0)

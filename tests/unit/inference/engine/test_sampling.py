@@ -6,10 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference.adapters.torch.logits import best_of
 from inference.adapters.torch.sampling import Filters, Sampler, _adjust, _restore, draw_rows
 from inference.adapters.torch.sampling_table import SamplingTable
 from inference.core.port import SamplingParams
 from tests.unit.inference.engine.fake_runner import FakeRunner
+from tests.unit.inference.engine.masks import words_of
 
 
 def kept_by_hand(logits: np.ndarray, temperature: float, top_k: int, top_p: float, min_p: float) -> np.ndarray:
@@ -28,8 +30,9 @@ def kept_by_hand(logits: np.ndarray, temperature: float, top_k: int, top_p: floa
     return left / left.sum()
 
 
-def filters(rows: int, top_k=0, top_p=1.0, min_p=0.0) -> Filters:
+def filters(rows: int, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0) -> Filters:
     return Filters(
+        torch.full((rows,), temperature),
         torch.full((rows,), top_k, dtype=torch.int32),
         torch.full((rows,), top_p),
         torch.full((rows,), min_p),
@@ -45,16 +48,23 @@ def filters(rows: int, top_k=0, top_p=1.0, min_p=0.0) -> Filters:
     top_k=st.sampled_from([0, 1, 7, 100, 2000]),
     top_p=st.sampled_from([1.0, 0.95, 0.5, 0.01]),
     min_p=st.sampled_from([0.0, 0.05, 0.9]),
+    masked=st.sampled_from([None, 0.03, 0.5, 0.98]),
 )
-def test_draws_have_the_filtered_distribution(seed, vocab, spread, temperature, top_k, top_p, min_p):
+def test_draws_have_the_filtered_distribution(seed, vocab, spread, temperature, top_k, top_p, min_p, masked):
     """At evenly spaced chances every token comes as often as its share says: an exact test, not a statistical one."""
-    row = (np.random.default_rng(seed).standard_normal(vocab) * spread).astype(np.float32)
-    wanted = kept_by_hand(row, temperature, top_k, top_p, min_p)
+    rng = np.random.default_rng(seed)
+    row = (rng.standard_normal(vocab) * spread).astype(np.float32)
+    may = rng.random(vocab) < (1 if masked is None else masked)
+    may[rng.integers(vocab)] = True
+    wanted = np.zeros(vocab)
+    wanted[may] = kept_by_hand(row[may], temperature, top_k, top_p, min_p)
     draws = 200
     chance = (torch.arange(draws, dtype=torch.float64) + 0.5) / draws
     logits = torch.from_numpy(row).expand(draws, vocab).contiguous()
-    tempered = logits / temperature
-    tokens = draw_rows(tempered, tempered.logsumexp(-1), filters(draws, top_k, top_p, min_p), chance)
+    cut = filters(draws, temperature, top_k, top_p, min_p)
+    allowed = None if masked is None else words_of(np.broadcast_to(may, (draws, vocab)))
+    tokens = draw_rows(FakeRunner(), logits, torch.arange(draws), cut, chance, allowed=allowed)
+    assert may[tokens].all()
     got = np.bincount(tokens.numpy(), minlength=vocab) / draws
     # A token on the edge of a filter may fall to either side by rounding, and a share is met to one draw.
     assert np.abs(got - wanted).max() <= 0.02
@@ -148,3 +158,34 @@ def test_choices_of_a_request_draw_apart(stream):
     flat = torch.zeros(2, 128)
     drawn = [draw(it, flat.clone(), [0, 1], [p, p]).tokens for p in range(8)]
     assert any(a != b for a, b in drawn)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), rows=st.integers(1, 4), vocab=st.sampled_from([1, 5, 32, 33, 90, 640]))
+def test_best_allowed_is_found_as_by_hand(data, rows, vocab):
+    """Few different values, so that equals are common; the first wins, be it minus infinity."""
+    seed = data.draw(st.integers(0, 10_000))
+    rng = np.random.default_rng(seed)
+    logits = rng.choice(np.array([-np.inf, -2.5, 0.0, 3.0], np.float32), (rows, vocab))
+    may = rng.random((rows, vocab)) < data.draw(st.sampled_from([0.0, 0.02, 0.5, 1.0]))
+    may[np.arange(rows), rng.integers(vocab, size=rows)] = True
+    by_hand = [max(np.flatnonzero(may[r]), key=lambda t, r=r: (logits[r, t], -t)) for r in range(rows)]
+    assert best_of(torch.from_numpy(logits), words_of(may)).tolist() == by_hand
+
+
+def test_constrained_greedy_rows_keep_the_models_own_confidence():
+    """The drawn token is the best allowed one, penalties or not; what is reported is the model's own distribution."""
+    it, table = sampler()
+    logits = torch.randn(3, 128, generator=torch.Generator().manual_seed(1))
+    want = logits.log_softmax(-1).numpy()
+    free = it.draw(logits.clone(), np.zeros(3, np.intp), np.zeros(3, np.int64))
+    may = np.ones((3, 128), np.bool_)
+    order = np.argsort(-want, axis=1)
+    for row in (0, 1):
+        may[row, order[row, :40]] = False
+    enter(table, 1, logit_bias={int(order[1, 60]): 50.0, int(order[1, 3]): 90.0})
+    drawn = it.draw(logits, np.array([0, 1, 2]), np.zeros(3, np.int64), words_of(may))
+    assert drawn.tokens.tolist() == [order[0, 40], order[1, 60], order[2, 0]]
+    np.testing.assert_allclose(drawn.logprob, want[range(3), drawn.tokens], rtol=1e-5)
+    assert (drawn.entropy == free.entropy).all()
+    assert (drawn.margin == free.margin).all()

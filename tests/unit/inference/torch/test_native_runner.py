@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.adapters.torch.logits import summarize
 from inference.adapters.torch.native_runner import NativeRunner
 from inference.adapters.torch.runner import RunnerOptions, build_runner
 from inference.adapters.torch.runner_api import ModelRunner
@@ -71,18 +70,6 @@ def test_copied_blocks_continue_alike(runner: ModelRunner) -> None:
     expected = runner.forward(batch([(0, 0, TEXT[:22])]))[20:].clone()
     runner.copy_blocks([(7, 63), (6, 62)])  # sequence 0's first two blocks to sequence 7's
     assert torch.equal(runner.forward(batch([(7, 20, TEXT[20:22])])), expected)
-
-
-def test_summary_is_its_torch_twin(runner: ModelRunner) -> None:
-    torch.manual_seed(0)
-    logits = torch.randn(4, 49157) * 4  # more than one part, and no whole vector at the end
-    logits[1, [5, 49156]] = logits[1].max() + 1  # equals: the first wins
-    logits[2, 100:] = -torch.inf  # masked by a constraint
-    logits[3, 49156] = 40.0
-    actual, expected = runner.summarize(logits), summarize(logits)
-    assert torch.equal(actual.best, expected.best)
-    for name in ("best_logprob", "margin", "entropy", "logsumexp"):
-        torch.testing.assert_close(getattr(actual, name), getattr(expected, name), rtol=1e-4, atol=1e-4)
 
 
 def test_long_context_reads_every_block(llama: tuple[Path, Any]) -> None:
