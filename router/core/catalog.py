@@ -50,8 +50,10 @@ class Deployment(Struct, frozen=True, forbid_unknown_fields=True):
     # The group's name in the control plane's snapshot, and the model as its nodes call it.
     service: Name
     model: Name
-    # Of the weights; unset: whatever the node says. Equal model and revision may resume one another.
+    # Of the weights; unset: whatever the node says. Equal model, adapter and revision may resume one another.
     revision: str = ""
+    # A LoRA adapter that its nodes have loaded; unset: the one that the caller names, or none.
+    adapter: Annotated[str, Meta(max_length=128)] = ""
     price: Price = Price()
     # Prompt and answer together, in tokens; 0: whatever the node says.
     context: Annotated[int, Meta(ge=0)] = 0

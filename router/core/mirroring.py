@@ -37,6 +37,7 @@ class Mirrors:
         if self._chance.random() * 100.0 < percent:
             copy = inference_pb2.GenerateRequest(context=request.context, generation=request.generation)
             copy.generation.model = candidate.deployment.model
+            copy.generation.adapter = candidate.deployment.adapter or copy.generation.adapter
             self._mirror(candidate, copy, timers, SHADOW)
 
     def probe(self, candidate: Candidate, request: inference_pb2.GenerateRequest, timers: Timers) -> None:
@@ -44,6 +45,7 @@ class Mirrors:
         copy = inference_pb2.GenerateRequest()
         copy.CopyFrom(request)
         copy.generation.model = candidate.deployment.model
+        copy.generation.adapter = candidate.deployment.adapter or copy.generation.adapter
         copy.generation.sampling.max_tokens = _PROBE_TOKENS
         del copy.generation.resume[:]
         self._mirror(candidate, copy, timers, PROBE)

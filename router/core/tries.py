@@ -246,6 +246,7 @@ class Tries:
         request = inference_pb2.GenerateRequest(context=self._request.context, generation=self._request.generation)
         generation = request.generation
         generation.model = candidate.deployment.model
+        generation.adapter = candidate.deployment.adapter or generation.adapter
         if resume is not None:
             generation.resume.extend(resume)
         if self.wish.logprobs and "logprobs" in candidate.deployment.capabilities:
@@ -301,6 +302,7 @@ def resumes(attempt: Attempt) -> Callable[[Candidate], bool]:
         deployment = candidate.deployment
         # Where no revision is known, only the deployment's own replicas are taken to be equal.
         equal = candidate.revision == revision if revision else deployment.name == was.name
-        return equal and deployment.model == was.model and candidate.can_resume
+        same = (deployment.model, deployment.adapter) == (was.model, was.adapter)
+        return equal and same and candidate.can_resume
 
     return can

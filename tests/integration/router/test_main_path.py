@@ -32,6 +32,33 @@ async def test_a_request_is_answered_and_disclosed(tmp_path) -> None:
         assert [s.what for s in explained.steps] == ["pick", "attempt"]
 
 
+async def test_an_adapter_is_asked_for_by_a_public_name_of_its_own(tmp_path) -> None:
+    """Shadows ask for their own; what resumes an adapter's answer must have the same one."""
+    config = routing(
+        deployments=[
+            {"name": "d", "service": "nodes", "model": "m"},
+            {"name": "d-tone", "service": "nodes", "model": "m", "adapter": "tone"},
+            {"name": "d-other", "service": "nodes", "model": "m", "adapter": "other"},
+        ],
+        models=[
+            {"name": "pub", "chain": ["d"], "shadow": {"deployment": "d-other"}},
+            {"name": "pub:tone", "chain": ["d-tone", "d", "d-other"], "tenants": ["t1"]},
+        ],
+    )
+    async with nodes("n0") as made, router(tmp_path, {"nodes": made}, config) as running:
+        assert (await running.answer("plain")).error is None
+        async with asyncio.timeout(5):
+            while len(made[0].requests) < 2:
+                await asyncio.sleep(0.005)
+        assert sorted(r.generation.adapter for r in made[0].requests) == ["", "other"]
+        assert (await running.answer("tuned", model="pub:tone")).error is None
+        assert made[0].requests[-1].generation.adapter == "tone"
+        made[0].acts.append(Act(after=3))
+        spliced = await running.answer("tuned again", model="pub:tone")
+        assert spliced.text == text_of(token_ids("tuned again", 8))
+        assert [a.deployment for a in spliced.disclosure.attempts] == ["d-tone", "d-tone"]
+
+
 async def test_models_and_state_are_shown(tmp_path) -> None:
     async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, routing()) as running:
         models = (await running.stub.ListModels(pb.ListModelsRequest())).models
