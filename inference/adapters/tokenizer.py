@@ -17,6 +17,7 @@ from inference.adapters.gguf_header import read_metadata
 from inference.adapters.gguf_vocabulary import CONTROL, build_library_tokenizer
 from inference.core.templating import ChatTemplate
 from inference.core.text import TextModel
+from inference.core.tool_calls.formats import MARKERS
 
 
 def _byte_of_character() -> dict[str, int]:
@@ -58,8 +59,8 @@ class VocabularyTokenizer:
         self._added = dict(added)
         self._spell = _spell_byte_level if byte_level else _spell_sentencepiece
         self._bytes: list[bytes | None] = [None] * self.vocab_size
-        for token in self.control.values():
-            self._bytes[token] = b""
+        for text, token in self.control.items():
+            self._bytes[token] = text.encode() if text in MARKERS else b""
 
     def encode(self, text: str, *, first: bool) -> list[int]:
         """See Tokenizer."""

@@ -1,4 +1,4 @@
-"""Turns what an engine says of one choice into what the caller gets: text, with stop strings cut off."""
+"""Turns what an engine says of one choice into what the caller gets: text and calls of tools."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 
 from headrace.common.v1 import generation_pb2 as pb
-from inference.core.detokenize import Detokenizer
-from inference.core.port import Confidence, EngineDelta, EngineSummary, Finish, TokenLogprob
+from inference.core.port import Confidence, EngineDelta, EngineRequest, EngineSummary, Finish, TokenLogprob
+from inference.core.reading import Reader, TokenBytes
 from inference.core.requests import TextRequest
-from inference.core.stops import StopMatcher
+from inference.core.tool_calls.formats import Format
+from inference.core.tool_calls.ids import fresh_id
+from inference.core.tool_calls.parsing import Gained
 
 _FINISH = {Finish.STOP: pb.FINISH_REASON_STOP, Finish.LENGTH: pb.FINISH_REASON_LENGTH}
-TokenBytes = Callable[[int], bytes]
+CallId = Callable[[int], str]
 
 
 class ResumeMismatch(ValueError):
@@ -22,49 +24,60 @@ class ResumeMismatch(ValueError):
 class Choice:
     """One answer in the making.
 
-    `resume` gives it the tokens and the text that an earlier node emitted; from there on the joined text is what one
-    undisturbed run would have given.
+    `resume` gives it the tokens and the text that an earlier node emitted; from there on what the caller gets is what
+    one undisturbed run would have given. Pieces of calls need not be told: the caller has what their tokens gave.
+    `call_id` gives the id of the call of an index.
     """
 
-    def __init__(self, index: int, token_bytes: TokenBytes, stops: tuple[str, ...]) -> None:
+    def __init__(self, index: int, token_bytes: TokenBytes, reader: Reader, call_id: CallId) -> None:
         self.index = index
         # Tokens drawn here, not those of an earlier node.
         self.tokens = 0
         self.finished = False
         self._token_bytes = token_bytes
-        self._detokenizer = Detokenizer(token_bytes)
-        self._stops = StopMatcher(stops)
+        self._reader = reader
+        self._call_id = call_id
         self._owed = ""
 
     def resume(self, tokens: tuple[int, ...], text: str) -> pb.ChoiceDelta | None:
         """Take over. Returns a last delta if those tokens already hold a stop string. Raises ResumeMismatch."""
-        passed = self._stops.feed(self._detokenizer.feed(tokens))
+        passed = self._reader.feed(tokens).text
         if not passed.startswith(text):
             raise ResumeMismatch(f"choice {self.index}: the text does not come from the tokens")
         self._owed = passed[len(text) :]
-        return self._finish(pb.FINISH_REASON_STOP, None) if self._stops.stopped else None
+        return self._finish(pb.FINISH_REASON_STOP, None, Gained()) if self._reader.stopped else None
 
     def take(self, delta: EngineDelta) -> pb.ChoiceDelta | None:
         """What the caller gains; None once this choice is finished."""
         if self.finished:
             return None
         self.tokens += len(delta.tokens)
-        text = self._stops.feed(self._detokenizer.feed(delta.tokens))
-        if self._stops.stopped:
-            gained = self._finish(pb.FINISH_REASON_STOP, delta.confidence, text)
+        read = self._reader.feed(delta.tokens)
+        if self._reader.stopped:
+            gained = self._finish(pb.FINISH_REASON_STOP, delta.confidence, read)
         elif delta.finish is not None:
-            gained = self._finish(_FINISH[delta.finish], delta.confidence, text)
+            called = delta.finish is Finish.STOP and self._reader.called
+            reason = pb.FINISH_REASON_TOOL_CALLS if called else _FINISH[delta.finish]
+            gained = self._finish(reason, delta.confidence, read)
         else:
-            gained = pb.ChoiceDelta(index=self.index, text=self._paid() + text)
+            gained = self._delta(read)
         gained.token_ids.extend(delta.tokens)
         gained.logprobs.extend(self._logprob(entry) for entry in delta.logprobs)
         return gained
 
-    def _finish(
-        self, reason: pb.FinishReason.ValueType, confidence: Confidence | None, text: str = ""
-    ) -> pb.ChoiceDelta:
+    def _delta(self, read: Gained) -> pb.ChoiceDelta:
+        gained = pb.ChoiceDelta(index=self.index, text=self._paid() + read.text)
+        for piece in read.pieces:
+            call_id = self._call_id(piece.index) if piece.name else ""
+            gained.tool_calls.add(index=piece.index, id=call_id, name=piece.name, arguments_json=piece.arguments)
+        _join_calls(gained)
+        return gained
+
+    def _finish(self, reason: pb.FinishReason.ValueType, confidence: Confidence | None, read: Gained) -> pb.ChoiceDelta:
         self.finished = True
-        gained = pb.ChoiceDelta(index=self.index, text=self._paid() + text + self._stops.flush(), finish_reason=reason)
+        gained = self._delta(read)
+        gained.text += self._reader.flush()
+        gained.finish_reason = reason
         if confidence is not None:
             gained.confidence.CopyFrom(
                 pb.Confidence(
@@ -96,7 +109,10 @@ class Answer:
     def __init__(self, asked: TextRequest, token_bytes: TokenBytes) -> None:
         request = asked.engine
         self._prompt_tokens = len(request.prompt)
-        self._choices = [Choice(i, token_bytes, asked.stops) for i in range(request.n)]
+        self._choices = [
+            Choice(i, token_bytes, Reader(token_bytes, asked.stops, asked.calls), _call_ids(request, i, asked.calls))
+            for i in range(request.n)
+        ]
         self._running = set(range(request.n))
         self._started = time.monotonic()
         self._first: float | None = None
@@ -162,4 +178,31 @@ def merge(deltas: list[pb.ChoiceDelta]) -> list[pb.ChoiceDelta]:
         # Strings do not merge by appending, repeated fields do.
         earlier.MergeFrom(delta)
         earlier.text = text
+        _join_calls(earlier)
     return list(merged.values())
+
+
+def _call_ids(request: EngineRequest, choice: int, form: Format | None) -> CallId:
+    """Ids that another node would give too when it resumes the answer, and no other request is given."""
+
+    def call_id(index: int) -> str:
+        if form is None:
+            raise ValueError("an answer without tools has no calls")
+        prompt = b"".join(token.to_bytes(4, "little") for token in request.prompt)
+        return fresh_id(f"{request.tenant}\0{request.request_id}\0{choice}\0{index}\0".encode() + prompt, form)
+
+    return call_id
+
+
+def _join_calls(delta: pb.ChoiceDelta) -> None:
+    """Leave one piece for each call: OpenAI's client loses what else a chunk says of one."""
+    if len(delta.tool_calls) < 2:
+        return
+    joined: dict[int, pb.ToolCallDelta] = {}
+    for piece in delta.tool_calls:
+        call = joined.setdefault(piece.index, pb.ToolCallDelta(index=piece.index))
+        call.id += piece.id
+        call.name += piece.name
+        call.arguments_json += piece.arguments_json
+    del delta.tool_calls[:]
+    delta.tool_calls.extend(joined.values())

@@ -61,10 +61,21 @@ def _check_chat(chat: chat_pb2.ChatPrompt, can: Capabilities) -> None:
         raise RequestError(_CHAT, "this model has no chat template; send raw text", capability=True)
     if not chat.messages:
         raise RequestError(f"{_CHAT}.messages", "empty")
-    if chat.tools and not can.tools:
-        raise RequestError(f"{_CHAT}.tools", "this model calls no tools", capability=True)
+    _check_tools(chat, can)
     for i, message in enumerate(chat.messages):
         _check_message(message, f"{_CHAT}.messages[{i}]", can)
+
+
+def _check_tools(chat: chat_pb2.ChatPrompt, can: Capabilities) -> None:
+    choice, field = chat.tool_choice, f"{_CHAT}.tool_choice"
+    if chat.tools and choice.mode != chat_pb2.ToolChoice.MODE_NONE and not can.tools:
+        raise RequestError(f"{_CHAT}.tools", "this model calls no tools", capability=True)
+    if choice.mode not in chat_pb2.ToolChoice.Mode.values():
+        raise RequestError(f"{field}.mode", "unknown")
+    if choice.mode == chat_pb2.ToolChoice.MODE_NAMED and all(tool.name != choice.name for tool in chat.tools):
+        raise RequestError(f"{field}.name", f"no tool is called {choice.name[:80]!r}")
+    if choice.mode == chat_pb2.ToolChoice.MODE_REQUIRED and not chat.tools:
+        raise RequestError(field, "there are no tools to choose from")
 
 
 def _check_message(message: chat_pb2.Message, field: str, can: Capabilities) -> None:

@@ -66,7 +66,10 @@ def exact_schema(source: str) -> str:
 
 
 def exact_tags(source: str) -> str:
-    """A structural tag with every JSON schema in it made exact. Raises UnsupportedConstraint as `exact_schema` does."""
+    """A structural tag with every JSON schema in it made exact, its documents written without stretches of white space.
+
+    A small model may draw nothing but white space to the end. Raises UnsupportedConstraint as `exact_schema` does.
+    """
     try:
         tags = json.loads(source)
     except ValueError as error:
@@ -77,10 +80,13 @@ def exact_tags(source: str) -> str:
             return [walk(child) for child in node]
         if not isinstance(node, dict):
             return node
-        return {
+        walked = {
             key: _check(child, "#", child, 0) if key in ("json_schema", "schema") else walk(child)
             for key, child in node.items()
         }
+        if walked.get("type") == "json_schema":
+            walked.setdefault("max_whitespace_cnt", 1)
+        return walked
 
     return json.dumps(walk(tags))
 
@@ -200,11 +206,12 @@ def _check_typed(schema: dict[str, Any], place: str) -> None:
 def _check_reference(reference: Any, place: str, root: Any) -> None:
     if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         raise _refuse("$ref", place, f"{reference!r} lies outside the schema")
-    if _resolve(reference, root) is None:
+    if resolve(reference, root) is None:
         raise _refuse("$ref", place, f"nothing is at {reference!r}")
 
 
-def _resolve(reference: str, root: Any) -> Any:
+def resolve(reference: str, root: Any) -> Any:
+    """What a local reference of the schema `root` points at; None where nothing is."""
     found = root
     for part in reference.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
@@ -231,7 +238,7 @@ def _has_type(value: Any, name: str) -> bool:
 def _disjoint(branches: list[Any], root: Any) -> bool:
     """Whether no value can satisfy two of the branches, as far as types, constants and tagged objects show."""
     resolved = [
-        _resolve(branch["$ref"], root) if isinstance(branch, dict) and isinstance(branch.get("$ref"), str) else branch
+        resolve(branch["$ref"], root) if isinstance(branch, dict) and isinstance(branch.get("$ref"), str) else branch
         for branch in branches
     ]
     return all(_apart(a, b) for i, a in enumerate(resolved) for b in resolved[i + 1 :])

@@ -9,23 +9,18 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.common.v1 import chat_pb2
+from headrace.common.v1.chat_pb2 import ChatPrompt
 from headrace.common.v1.generation_pb2 import Generation, RequestContext, Sampling
 from inference.core.checks import RequestError
 from inference.core.port import Constraint, ConstraintKind, EngineInfo, EngineRequest, SamplingParams
-from inference.core.templating import TemplateError, Turn
+from inference.core.templating import TemplateError
 from inference.core.text import TextModel
+from inference.core.tool_calls.constraint import constraint_of, may_call
+from inference.core.tool_calls.formats import Format
+from inference.core.tool_calls.prompting import spelt_out, tools_of, turns_of
 
 _SAMPLING = "generation.sampling"
 _CHAT = "generation.prompt.chat"
-# Templates know no developer; it is the newer word for system.
-_ROLES = {
-    chat_pb2.ROLE_SYSTEM: "system",
-    chat_pb2.ROLE_DEVELOPER: "system",
-    chat_pb2.ROLE_USER: "user",
-    chat_pb2.ROLE_ASSISTANT: "assistant",
-    chat_pb2.ROLE_TOOL: "tool",
-}
 _CONSTRAINTS = {
     "json_object": ConstraintKind.JSON_OBJECT,
     "json_schema": ConstraintKind.JSON_SCHEMA,
@@ -42,6 +37,8 @@ class TextRequest:
     stops: tuple[str, ...]
     # Per choice, the text that the caller already has; empty for a fresh start.
     emitted_text: tuple[str, ...]
+    # How the answer spells calls of tools; None where it can make none.
+    calls: Format | None = None
 
 
 def to_text_request(context: RequestContext, generation: Generation, info: EngineInfo, text: TextModel) -> TextRequest:
@@ -49,7 +46,7 @@ def to_text_request(context: RequestContext, generation: Generation, info: Engin
     if generation.adapter and generation.adapter not in info.adapters:
         raise RequestError("generation.adapter", f"no adapter {generation.adapter!r} is loaded", reason="NOT_FOUND")
     prompt = tokenize(generation, info, text)
-    sampling = _sampling_params(generation.sampling, len(prompt), info)
+    sampling = _sampling_params(generation, len(prompt), info, text)
     n = max(1, generation.sampling.n)
     emitted, emitted_text = _resumed(generation, n, info)
     request = EngineRequest(
@@ -62,7 +59,8 @@ def to_text_request(context: RequestContext, generation: Generation, info: Engin
         priority=context.priority,
         adapter=generation.adapter or None,
     )
-    return TextRequest(request, tuple(generation.sampling.stop), emitted_text)
+    calls = text.calls if may_call(generation.prompt.chat) else None
+    return TextRequest(request, tuple(generation.sampling.stop), emitted_text, calls)
 
 
 def tokenize(generation: Generation, info: EngineInfo, text: TextModel) -> tuple[int, ...]:
@@ -81,19 +79,29 @@ def tokenize(generation: Generation, info: EngineInfo, text: TextModel) -> tuple
             raise RequestError("generation.prompt.text", "empty")
         return ids
     if kind == "chat":
-        return _chat_ids(prompt.chat, text)
+        return _chat_ids(prompt.chat, info, text)
     raise ValueError("not a checked generation: it has no prompt")
 
 
-def _chat_ids(chat: chat_pb2.ChatPrompt, text: TextModel) -> tuple[int, ...]:
-    turns = [Turn(_ROLES[message.role], "\n".join(part.text for part in message.content)) for message in chat.messages]
+def _chat_ids(chat: ChatPrompt, info: EngineInfo, text: TextModel) -> tuple[int, ...]:
+    turns = turns_of(chat, text.calls)
+    # Tools that may not be called are described all the same: past answers of theirs would puzzle a model.
+    tools = tools_of(chat) if calls_tools(info) else []
+    if not text.takes_tools:
+        turns, tools = spelt_out(turns, tools, text.calls), []
     try:
-        return text.encode_chat(turns)
+        return text.encode_chat(turns, tools)
     except TemplateError as error:
         raise RequestError(f"{_CHAT}.messages", f"the model's chat template refuses them: {error}") from error
 
 
-def _sampling_params(sampling: Sampling, prompt_tokens: int, info: EngineInfo) -> SamplingParams:
+def calls_tools(info: EngineInfo) -> bool:
+    """Whether answers of the engine can be held to calls of tools."""
+    return ConstraintKind.STRUCTURAL_TAG in info.constraints
+
+
+def _sampling_params(generation: Generation, prompt_tokens: int, info: EngineInfo, text: TextModel) -> SamplingParams:
+    sampling, chat = generation.sampling, generation.prompt.chat
     room = info.context_length - prompt_tokens
     if room < 1:
         raise RequestError(
@@ -121,7 +129,7 @@ def _sampling_params(sampling: Sampling, prompt_tokens: int, info: EngineInfo) -
         seed=sampling.seed if sampling.HasField("seed") else None,
         ignore_eos=sampling.ignore_eos,
         logprobs=sampling.top_logprobs if sampling.logprobs else None,
-        constraint=_constraint(sampling, info),
+        constraint=_with_tools(chat, _constraint(sampling, info), info, text),
     )
 
 
@@ -141,6 +149,12 @@ def _constraint(sampling: Sampling, info: EngineInfo) -> Constraint | None:
         raise RequestError(f"{_SAMPLING}.response_format.{form}", message, reason="UNSUPPORTED_CONSTRAINT")
     source = "" if kind is ConstraintKind.JSON_OBJECT else getattr(sampling.response_format, form)
     return Constraint(kind, source)
+
+
+def _with_tools(chat: ChatPrompt, response: Constraint | None, info: EngineInfo, text: TextModel) -> Constraint | None:
+    if not chat.tools or not calls_tools(info):
+        return response
+    return constraint_of(chat, text.calls, response)
 
 
 def _resumed(generation: Generation, n: int, info: EngineInfo) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...]]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # Unicode's noncharacters: never assigned, so nothing is lost when a text that holds all of them is refused.
@@ -27,11 +28,37 @@ class TemplateError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A call that an assistant made; the arguments are what its JSON says."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """One message as templates see it."""
+    """One message as templates see it. `call_id` and `name` are of the call that a tool's turn answers."""
 
     role: str
     content: str
+    calls: tuple[Call, ...] = ()
+    call_id: str = ""
+    name: str = ""
+
+    def as_message(self) -> dict[str, Any]:
+        """The message as transformers hands it to templates: what is not there has no key."""
+        message: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.calls:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in self.calls
+            ]
+        if self.call_id:
+            message["tool_call_id"] = self.call_id
+        if self.name:
+            message["name"] = self.name
+        return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +83,39 @@ class ChatTemplate:
         environment.filters["tojson"] = _to_json
         try:
             self._template = environment.from_string(source)
+            names = jinja2.meta.find_undeclared_variables(environment.parse(source))
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"chat template, line {error.lineno}: {error.message}") from error
         self._variables = dict(variables)
+        self.source = source
+        # Whether it describes tools, and writes calls and their answers.
+        self.takes_tools = "tools" in names
         # Longest first: of two tokens that begin alike the longer one is meant.
         ordered = sorted((text for text in control if text), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
-    def render(self, turns: list[Turn]) -> Iterator[Rendered]:
-        """The prompt that asks the model for the next answer. Raises TemplateError."""
-        guard = _unused(turns)
-        messages = [{"role": turn.role, "content": self._guarded(turn.content, guard)} for turn in turns]
+    def render(self, turns: list[Turn], tools: list[dict[str, Any]] | None = None) -> Iterator[Rendered]:
+        """The prompt that asks for the next answer; `tools` as OpenAI writes them. Raises TemplateError."""
+        messages = [turn.as_message() for turn in turns]
+        guard = _unused([messages, tools])
+        given = {"messages": self._guarded(messages, guard), "tools": self._guarded(tools, guard) or None}
         try:
-            text = self._template.render(messages=messages, add_generation_prompt=True, **self._variables)
+            text = self._template.render(**given, add_generation_prompt=True, **self._variables)
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise TemplateError(str(error)) from error
         return self._split(text, guard)
 
-    def _guarded(self, content: str, guard: str) -> str:
-        if self._control is None:
-            return content
-        return self._control.sub(lambda match: match[0][0] + guard + match[0][1:], content)
+    def _guarded(self, value: Any, guard: str) -> Any:
+        """The value with the text of each control token in its strings broken up, and in its keys."""
+        if isinstance(value, str):
+            if self._control is None:
+                return value
+            return self._control.sub(lambda match: match[0][0] + guard + match[0][1:], value)
+        if isinstance(value, list):
+            return [self._guarded(inner, guard) for inner in value]
+        if isinstance(value, dict):
+            return {self._guarded(key, guard): self._guarded(inner, guard) for key, inner in value.items()}
+        return value
 
     def _split(self, text: str, guard: str) -> Iterator[Rendered]:
         at = 0
@@ -92,9 +131,10 @@ class ChatTemplate:
 _LOOP_CONTROLS = "jinja2.ext.loopcontrols"
 
 
-def _unused(turns: list[Turn]) -> str:
+def _unused(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
     for guard in _GUARDS:
-        if not any(guard in turn.content for turn in turns):
+        if guard not in text:
             return guard
     raise TemplateError("the messages hold every one of Unicode's noncharacters U+FDD0 to U+FDEF")
 
@@ -107,5 +147,6 @@ def _strftime_now(form: str) -> str:
     return datetime.datetime.now(tz=datetime.UTC).strftime(form)
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **form: Any) -> str:
+    # Jinja's own would write "<" as an escape, which no model was taught.
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **form)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from inference.core.templating import ChatTemplate, Rendered, Turn
+from inference.core.tool_calls.formats import Format, format_of
 
 
 class Tokenizer(Protocol):
@@ -37,7 +38,8 @@ class Tokenizer(Protocol):
     def token_bytes(self, token: int) -> bytes:
         """The exact bytes that a token adds to the text.
 
-        None for control tokens, nor for ids past the vocabulary, which models with padded tables have.
+        None for control tokens, except for those that calls of tools are spelt with (tool_calls.formats.MARKERS), nor
+        for ids past the vocabulary, which models with padded tables have.
         """
         ...
 
@@ -49,19 +51,29 @@ class TextModel:
     tokenizer: Tokenizer
     template: ChatTemplate | None
 
+    @property
+    def calls(self) -> Format:
+        """How the model writes calls of tools."""
+        return format_of(self.template.source if self.template is not None else "")
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the template itself describes tools, and writes calls and their answers."""
+        return self.template is not None and self.template.takes_tools
+
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Raw text as the model wants it, with its beginning-of-text token where it has one."""
         return (*self.tokenizer.prefix, *self.tokenizer.encode(text, first=True))
 
-    def encode_chat(self, turns: list[Turn]) -> tuple[int, ...]:
-        """A conversation, ready to be answered.
+    def encode_chat(self, turns: list[Turn], tools: list[dict[str, Any]] | None = None) -> tuple[int, ...]:
+        """A conversation, ready to be answered; `tools` as OpenAI writes them, for a template that takes them.
 
         Raises TemplateError where the template refuses it, and ValueError where there is none.
         """
         if self.template is None:
             raise ValueError("this model has no chat template")
         ids: list[int] = []
-        for piece in self.template.render(turns):
+        for piece in self.template.render(turns, tools):
             if piece.control:
                 ids.append(self.tokenizer.control[piece.text])
             else:

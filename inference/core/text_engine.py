@@ -12,8 +12,8 @@ from headrace.inference.v1.inference_pb2 import Capabilities, ModelCard
 from inference.core.answer import Answer, ResumeMismatch, to_summary
 from inference.core.chat_port import ChatEvent, ChatRequest
 from inference.core.checks import RequestError
-from inference.core.port import ConstraintKind, Engine, EngineEvent, EngineLoad, EngineSummary
-from inference.core.requests import TextRequest, to_text_request, tokenize
+from inference.core.port import ConstraintKind, Engine, EngineEvent, EngineLoad, EngineSummary, UnsupportedConstraint
+from inference.core.requests import TextRequest, calls_tools, to_text_request, tokenize
 from inference.core.text import TextModel
 
 # A longer prompt is tokenized on a thread: it would hold up every other stream for milliseconds.
@@ -50,6 +50,7 @@ class TextEngine:
             capabilities=Capabilities(
                 chat=self._ready.template is not None,
                 completion=True,
+                tools=self._ready.template is not None and calls_tools(info),
                 json_schema=ConstraintKind.JSON_SCHEMA in info.constraints,
                 logprobs=True,
                 resume=True,
@@ -75,8 +76,7 @@ class TextEngine:
         for delta in answer.ended_before:
             yield delta
         if not answer.cut_short:
-            events = cast("AsyncGenerator[EngineEvent, None]", self._engine.generate(asked.engine))
-            async with contextlib.aclosing(events):
+            async with contextlib.aclosing(self._events(asked)) as events:
                 async for event in events:
                     if isinstance(event, EngineSummary):
                         yield to_summary(event)
@@ -88,6 +88,17 @@ class TextEngine:
                         # Stop strings ended what the engine would go on with: leaving frees its slots.
                         break
         yield to_summary(answer.own_summary())
+
+    async def _events(self, asked: TextRequest) -> AsyncGenerator[EngineEvent, None]:
+        events = cast("AsyncGenerator[EngineEvent, None]", self._engine.generate(asked.engine))
+        async with contextlib.aclosing(events):
+            try:
+                async for event in events:
+                    yield event
+            except UnsupportedConstraint as error:
+                if asked.calls is None:
+                    raise
+                raise RequestError("generation.prompt.chat.tools", str(error), reason=error.reason) from error
 
     async def _check(self, request: ChatRequest) -> TextRequest:
         arguments = (request.context, request.generation, self._engine.info, self._ready)

@@ -109,6 +109,12 @@ def test_each_constraint_becomes_one_guide(library: Library, kind: ConstraintKin
     assert given["ignore_eos"] is False, "a guide's end is the answer's end"
 
 
+def test_text_without_calls_is_no_guide_there(library: Library) -> None:
+    source = json.dumps({"type": "structural_tag", "format": {"type": "any_text", "excludes": ["<tool_call>"]}})
+    params = SamplingParams(max_tokens=9, constraint=Constraint(ConstraintKind.STRUCTURAL_TAG, source))
+    assert "guided_decoding" not in library.sampling(EngineRequest("r", (1,), params), 0, 1, FOLDER).given
+
+
 def test_what_is_read_of_results_exists() -> None:
     """The fake's results have what the adapter reads, and nothing that the real ones lack."""
     fields = {field.name for field in dataclasses.fields(fake.RequestOutput) if not field.name.startswith("_")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +29,8 @@ _RETRY_AFTER_S: Final = 1.0
 _SAMPLING: Final = "generation.sampling."
 _CHAT: Final = "generation.prompt.chat."
 _PROMPT: Final = "generation.prompt"
+# What OpenAI puts one level deeper: tools[0].parameters_json is the caller's tools[0].function.parameters.
+_FUNCTION: Final = re.compile(r"(tools\[\d+\]|tool_calls\[\d+\]|tool_choice)\.(?!id$|mode$)")
 
 
 class ErrorDetail(msgspec.Struct):
@@ -82,9 +85,10 @@ def param_of(field: str | None, prompt: str, max_tokens: str) -> str | None:
         return max_tokens if field else None
     if field.startswith(f"{_SAMPLING}response_format"):
         return "response_format"
-    for prefix in (_SAMPLING, _CHAT):
-        if field.startswith(prefix):
-            return field.removeprefix(prefix)
+    if field.startswith(_SAMPLING):
+        return field.removeprefix(_SAMPLING)
+    if field.startswith(_CHAT):
+        return _FUNCTION.sub(r"\1.function.", field.removeprefix(_CHAT)).removesuffix("_json")
     if field.startswith(_PROMPT):
         return prompt
     return field.removeprefix("generation.")

@@ -6,6 +6,7 @@ The names and parameters used are those that tests/contract/tensorrt_llm_api.py 
 from __future__ import annotations
 
 import importlib
+import json
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class Library:
         if params.logprobs is not None:
             # 0 would mean none at all; the drawn token's comes in any case.
             optional["logprobs"] = max(1, params.logprobs)
-        if params.constraint is not None:
+        if params.constraint is not None and not _is_any_text(params.constraint):
             optional["guided_decoding"] = self._guide(params.constraint)
         if params.logit_bias:
             optional["embedding_bias"] = _bias(params, folder.vocab_size)
@@ -107,6 +108,14 @@ class Library:
         if constraint.kind is ConstraintKind.JSON_OBJECT:
             return self._llmapi.GuidedDecodingParams(json_object=True)
         return self._llmapi.GuidedDecodingParams(**{_GUIDES[constraint.kind]: constraint.source})
+
+
+def _is_any_text(constraint: Constraint) -> bool:
+    """Text without calls of tools: the xgrammar that TensorRT-LLM pins, 0.1.25, knows no exclusions, and refuses it."""
+    if constraint.kind is not ConstraintKind.STRUCTURAL_TAG:
+        return False
+    form = json.loads(constraint.source).get("format", {})
+    return bool(form.get("type") == "any_text")
 
 
 def _draw(params: SamplingParams) -> dict[str, Any]:

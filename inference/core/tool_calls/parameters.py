@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from google.protobuf import json_format
 
 from headrace.common.v1.chat_pb2 import Tool
+from inference.core.tool_calls.documents import read_object
 
 # A tool that takes nothing.
 _NOTHING = {"type": "object", "properties": {}}
@@ -17,13 +17,7 @@ def parameters(tool: Tool) -> dict[str, Any]:
     """The schema, in the caller's order where they kept one. Raises ValueError where it is not an object in JSON."""
     if not tool.parameters_json:
         return _settled(json_format.MessageToDict(tool.parameters)) or dict(_NOTHING)
-    try:
-        schema = json.loads(tool.parameters_json)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(schema, dict):
-        raise ValueError("not a JSON object")
-    return schema or dict(_NOTHING)
+    return read_object(tool.parameters_json) or dict(_NOTHING)
 
 
 def _settled(value: Any) -> Any:
