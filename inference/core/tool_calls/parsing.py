@@ -29,8 +29,8 @@ class Gained:
 class CallParser:
     """A state machine over the text of one answer. However the text is split, the joined result is the same.
 
-    Nothing that belongs to a call's spelling is given out as text. What begins like a call and turns out to be none,
-    which no answer does that is held to its constraint, is text after all.
+    Nothing that belongs to a call's spelling is given out as text. From where an answer leaves the format, which none
+    does that is held to its constraint, it is text again.
     """
 
     def __init__(self, form: Format) -> None:
@@ -88,6 +88,9 @@ class CallParser:
         at = self._held.find(self._form.after)
         if at < 0:
             return False
+        if at == 0:
+            self._step = self._plain
+            return True
         gained.pieces.append(Piece(self.calls, name=self._take(at)))
         self._take(len(self._form.after))
         self.calls += 1

@@ -65,8 +65,7 @@ def read(form: Format, pieces: Iterable[str]) -> tuple[str, list[tuple[str, str]
     return text + parser.flush(), [(name, arguments) for name, arguments in found]
 
 
-@pytest.mark.parametrize("form", FORMATS)
-@given(data=st.data())
+@given(form=st.sampled_from(FORMATS), data=st.data())
 def test_any_cut_gives_the_same_text_and_calls(form: Format, data: st.DataObject) -> None:
     made = data.draw(calls)[: None if form.parallel else 1]
     said = data.draw(texts) if form.anywhere else ""
@@ -81,8 +80,7 @@ def test_any_cut_gives_the_same_text_and_calls(form: Format, data: st.DataObject
     assert read(form, cut(whole, sizes)) == (said, spelt)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-@given(text=texts, sizes=st.lists(st.integers(1, 5), max_size=20))
+@given(form=st.sampled_from(FORMATS), text=texts, sizes=st.lists(st.integers(1, 5), max_size=20))
 def test_any_text_at_all_reads_alike_however_it_is_cut(form: Format, text: str, sizes: list[int]) -> None:
     assert read(form, cut(text, sizes)) == read(form, [text])
 
