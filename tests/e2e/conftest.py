@@ -25,7 +25,7 @@ services:
     kind: inference
     replicas: 1
     ports: {{grpc: {small}}}
-    env: {{HEADRACE_INFERENCE_ENGINE: llamacpp}}
+    env: {{HEADRACE_INFERENCE_ENGINE: torch}}
   paced:
     kind: inference
     replicas: 2
@@ -39,7 +39,7 @@ services:
 """
 _ROUTING = """\
 deployments:
-  - {name: small, service: small, model: smollm2-135m-instruct, capabilities: [chat, completion, logprobs, seed]}
+  - {name: small, service: small, model: smollm2-135m-instruct, capabilities: [chat, completion, tools, logprobs, seed]}
   - {name: paced, service: paced, model: static, capabilities: [chat, completion, logprobs, seed, resume]}
   - {name: alone, service: alone, model: static, capabilities: [chat, completion, logprobs, seed, resume]}
 models:

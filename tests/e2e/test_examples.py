@@ -15,6 +15,7 @@ _EXAMPLES = {
     "openai_chat.py": (sys.executable, "examples/openai_chat.py"),
     "grpc_chat.py": (sys.executable, "examples/grpc_chat.py"),
     "curl.sh": ("examples/curl.sh",),
+    "tool_calls.py": (sys.executable, "examples/tool_calls.py"),
 }
 
 

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import json
+
 import openai
 import pytest
 
 from tests.e2e.mesh_under_test import Mesh
 
 MODEL = "smollm2-135m-instruct"
+WEATHER = [{"role": "user", "content": "What is the weather in Paris?"}]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather in a city.",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}, "unit": {"enum": ["celsius", "fahrenheit"]}},
+                "required": ["city"],
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "get_time", "description": "The time now."}},
+]
 QUESTION = [{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}]
 
 
@@ -86,6 +104,48 @@ async def test_log_probabilities(client: openai.AsyncOpenAI) -> None:
         assert len(token.top_logprobs) == 3
         # Greedy: what was drawn is the best of what is listed.
         assert token.top_logprobs[0].token == token.token
+
+
+async def test_tools_are_called_and_their_answers_taken(client: openai.AsyncOpenAI) -> None:
+    asked = {"model": MODEL, "messages": WEATHER, "tools": TOOLS, "temperature": 0, "max_tokens": 96}
+    one = {"tool_choice": "required", "parallel_tool_calls": False}
+    whole = await client.chat.completions.create(**asked, **one)
+    (choice,) = whole.choices
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
+    assert choice.message.tool_calls is not None
+    (call,) = choice.message.tool_calls
+    assert call.function.name == "get_weather"
+    arguments = json.loads(call.function.arguments)
+    assert arguments["city"] == "Paris"
+    assert set(arguments) <= {"city", "unit"}
+    async with client.chat.completions.stream(**asked, **one) as stream:
+        async for _ in stream:
+            pass
+        streamed = await stream.get_final_completion()
+    (called,) = streamed.choices[0].message.tool_calls or ()
+    assert streamed.choices[0].finish_reason == "tool_calls"
+    assert called.id not in ("", call.id)
+    assert (called.function.name, called.function.arguments) == (call.function.name, call.function.arguments)
+    named = await client.chat.completions.create(
+        **asked, tool_choice={"type": "function", "function": {"name": "get_time"}}, parallel_tool_calls=False
+    )
+    (other,) = named.choices[0].message.tool_calls or ()
+    assert other.function.name == "get_time"
+    result = {"role": "tool", "tool_call_id": called.id, "content": '{"celsius": 21, "sky": "clear"}'}
+    turns = [*WEATHER, streamed.choices[0].message, result]
+    answer = await client.chat.completions.create(**asked | {"messages": turns})
+    assert "clear" in (answer.choices[0].message.content or "")
+    assert answer.choices[0].finish_reason == "stop"
+
+
+async def test_a_schema_that_cannot_be_held_to_is_refused_by_its_name(client: openai.AsyncOpenAI) -> None:
+    parameters = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    tools = [TOOLS[0], {"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.chat.completions.create(model=MODEL, messages=WEATHER, tools=tools)
+    assert refused.value.param == "tools[1].function.parameters"
+    assert "'uniqueItems' at #/properties/a" in refused.value.message
 
 
 async def test_the_models_are_listed(client: openai.AsyncOpenAI) -> None:
