@@ -7,6 +7,7 @@ against xgrammar 0.2.8, keyword by keyword; the tests repeat it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -47,6 +48,9 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "integer": (int,),
     "null": (type(None),),
 }
+# In a pattern: what is escaped, and classes of characters; anchors that stand elsewhere than at an alternative's ends.
+_QUOTED = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]", re.DOTALL)
+_ANCHORED_WITHIN = re.compile(r"[^(|:>]\^|\$[^)|]")
 MAX_DEPTH = 64
 MAX_LENGTH = 16384
 _PLAIN = r'[^\x00-\x1f"\\]'
@@ -197,10 +201,28 @@ def _check_typed(schema: dict[str, Any], place: str) -> None:
             raise _refuse(keyword, place, f"cannot be held to together with {min(others & schema.keys())!r}")
     if "format" in schema and schema["format"] not in _FORMATS:
         raise _refuse("format", place, f"{schema['format']!r} cannot be held to; can be: {', '.join(sorted(_FORMATS))}")
+    for keyword, pattern in (("pattern", schema.get("pattern")), *_named_patterns(schema)):
+        _check_pattern(keyword, pattern, place)
     properties = schema.get("properties", {})
     missing = [name for name in schema.get("required", ()) if name not in properties]
     if missing:
         raise _refuse("required", place, f"{missing[0]!r} is not among the properties")
+
+
+def _named_patterns(schema: dict[str, Any]) -> list[tuple[str, Any]]:
+    patterns = schema.get("patternProperties", {})
+    return [("patternProperties", pattern) for pattern in patterns] if isinstance(patterns, dict) else []
+
+
+def _check_pattern(keyword: str, pattern: Any, place: str) -> None:
+    """Raise for what the compiler passes over in a pattern; what it refuses itself, it names."""
+    if not isinstance(pattern, str):
+        return
+    bare = _QUOTED.sub("x", pattern)
+    if "(?=" in bare or "(?!" in bare:
+        raise _refuse(keyword, place, "looking ahead cannot be held to")
+    if _ANCHORED_WITHIN.search(bare):
+        raise _refuse(keyword, place, "^ and $ can be held to at the ends of an alternative alone")
 
 
 def _check_reference(reference: Any, place: str, root: Any) -> None:
