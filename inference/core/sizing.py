@@ -18,7 +18,7 @@ WEIGHT_BYTES: Mapping[str, float] = {
     "bfloat16": 2.0,
     "float16": 2.0,
     "fp8": 1.0,
-    "int8": 1.0 + 2 / 64,
+    "int8": 1.0 + 4 / 32,
     "int4": 0.5 + 4 / 32,
 }
 KV_BYTES: Mapping[str, float] = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0 + 4 / 64}
@@ -207,22 +207,27 @@ def precision_of(config: Mapping[str, Any]) -> str:
 
 def need(shape: ModelShape, load: Workload, overhead: int = DEVICE_OVERHEAD) -> Need:
     """Memory for a workload, in bytes."""
-    table = 2.0 if load.weights != "float32" else 4.0
     tables = shape.embedding_weights * (1 if shape.tied else 2)
-    # Vocabulary tables stay in 16 bits where the rest is quantized.
-    weights = (shape.weights - tables) * WEIGHT_BYTES[load.weights] + tables * table
+    weights = (shape.weights - tables) * WEIGHT_BYTES[load.weights] + tables * _table_bytes(load.weights)
     kv = load.concurrency * shape.kv_values(load.context) * KV_BYTES[load.kv]
     # A step's widest moment: the residual stream, a layer's queries, keys, values and gate, and the logits in 32 bits.
     width = 2 * shape.hidden + (shape.heads + 2 * shape.kv_heads) * shape.head_dim
     width += 2 * max(shape.intermediate, shape.active_experts * shape.expert_intermediate)
-    activations = load.step_tokens * width * table + load.concurrency * shape.vocab_size * 4 * 2
+    number = 4 if load.weights == "float32" else 2
+    activations = load.step_tokens * width * number + load.concurrency * shape.vocab_size * 4 * 2
     return Need(int(weights), int(kv), int(activations), overhead)
 
 
 def tokens_per_second(shape: ModelShape, load: Workload, bandwidth: float, devices: int = 1) -> float:
     """Decoding pace over all sequences together, from `bandwidth` in bytes a second of each of `devices`."""
     held = max(1, int(load.context * load.filled))
-    read = shape.weights_read(load.concurrency) * WEIGHT_BYTES[load.weights]
+    read = (shape.weights_read(load.concurrency) - shape.embedding_weights) * WEIGHT_BYTES[load.weights]
+    read += shape.embedding_weights * _table_bytes(load.weights)
     read += load.concurrency * shape.kv_values(held) * KV_BYTES[load.kv]
     share = BANDWIDTH_SHARE * SPLIT_SHARE[devices] * devices
     return load.concurrency * bandwidth * share / read
+
+
+def _table_bytes(weights: str) -> float:
+    """Bytes of a vocabulary table's weight: 8 bits where the rest has integer codes, 16 where it is fp8."""
+    return WEIGHT_BYTES["int8" if weights in ("int4", "int8") else "float32" if weights == "float32" else "bfloat16"]

@@ -12,13 +12,13 @@ from inference.adapters.torch.network import StepAdapters
 from .inputs import StepInputs
 from .kernels.activation import silu_times
 from .kernels.decode_attention import decode_attention, splits_for
-from .kernels.embedding import embed
 from .kernels.norms import add_norm
 from .kernels.prefill_attention import prefill_attention
 from .kernels.rotary import HeadNorms, Rotary
-from .linear import Choices, DenseLinear, Float8Linear, Linear, rows_for
+from .linear import Choices, Linear, rows_for
 from .memory import DevicePages
 from .rows import Rows
+from .weights import DeviceWeights
 
 # Multiprocessors that the split of decode attention is made for where there is no device to ask.
 _ASSUMED_PROCESSORS = 132
@@ -55,19 +55,19 @@ def check_supported(config: ModelConfig) -> None:
 class Network:
     """A model's weights on a device, and one step over them."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, *, float8: bool) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device, precision: str, dtype: torch.dtype | None = None
+    ) -> None:
         check_supported(checkpoint.config)
         self.config = checkpoint.config
-        self.device, self.dtype = device, dtype
+        self.device = device
         self.choices = Choices()
-        self._float8 = float8
+        weights = DeviceWeights(checkpoint, device, precision, self.choices, dtype)
+        self.precision, self.dtype = weights.precision, weights.dtype
         self._rotary = Rotary(self.config, device)
-        self._embedding = self._load(checkpoint, "embed_tokens.weight")
-        self._final_norm = self._load(checkpoint, "norm.weight")
-        head = self._embedding if self.config.tied else self._load(checkpoint, "lm_head.weight")
-        # The output layer keeps its 16 bits: it is what low precision harms most.
-        self.head = DenseLinear(head, None, self.choices, wide=True)
-        self._layers = [self._layer(checkpoint, index) for index in range(self.config.layers)]
+        self._embedding, self.head = weights.tables()
+        self._final_norm = weights.vector("norm")
+        self._layers = [_layer(weights, self.config, index) for index in range(self.config.layers)]
         self._processors = _ASSUMED_PROCESSORS
         if device.type == "cuda":
             self._processors = torch.cuda.get_device_properties(device).multi_processor_count
@@ -81,7 +81,7 @@ class Network:
         self, step: StepInputs, drawn: torch.Tensor, memory: DevicePages, adapters: StepAdapters | None = None
     ) -> torch.Tensor:
         """Logits in float32 [R, vocab]. `drawn` holds the tokens that `step.sources` point into, int64."""
-        residual = embed(self._embedding, step.tokens, step.sources, drawn, self.config.embedding_scale)
+        residual = self._embedding(step.tokens, step.sources, drawn, self.config.embedding_scale)
         x: torch.Tensor | None = None
         run = _Run(step, memory, adapters)
         for index in range(self.config.layers):
@@ -157,30 +157,19 @@ class Network:
             adapters.add(y[:, at : at + width], x, (index, name))
             at += width
 
-    def _load(self, checkpoint: Checkpoint, name: str) -> torch.Tensor:
-        return checkpoint.weights[name].dense().to(self.device, self.dtype)
 
-    def _layer(self, checkpoint: Checkpoint, index: int) -> _Layer:
-        prefix = f"layers.{index}"
-        head_norms = None
-        if self.config.qk_norm:
-            query, key = (self._load(checkpoint, f"{prefix}.self_attn.{kind}_norm.weight") for kind in "qk")
-            head_norms = HeadNorms(query, key, self.config.norm_eps)
-        return _Layer(
-            input_norm=self._load(checkpoint, f"{prefix}.input_layernorm.weight"),
-            qkv=self._linear(checkpoint, *(f"{prefix}.self_attn.{kind}_proj" for kind in "qkv")),
-            head_norms=head_norms,
-            output=self._linear(checkpoint, f"{prefix}.self_attn.o_proj"),
-            feed_forward_norm=self._load(checkpoint, f"{prefix}.post_attention_layernorm.weight"),
-            gate_up=self._linear(checkpoint, f"{prefix}.mlp.gate_proj", f"{prefix}.mlp.up_proj"),
-            down=self._linear(checkpoint, f"{prefix}.mlp.down_proj"),
-        )
-
-    def _linear(self, checkpoint: Checkpoint, *names: str) -> Linear:
-        """One product for several projections of the same rows."""
-        weight = torch.cat([self._load(checkpoint, f"{name}.weight") for name in names])
-        biases = [f"{name}.bias" for name in names]
-        bias = None
-        if any(name in checkpoint.weights for name in biases):
-            bias = torch.cat([self._load(checkpoint, name) for name in biases])
-        return Float8Linear(weight, bias, self.choices) if self._float8 else DenseLinear(weight, bias, self.choices)
+def _layer(weights: DeviceWeights, config: ModelConfig, index: int) -> _Layer:
+    prefix = f"layers.{index}"
+    head_norms = None
+    if config.qk_norm:
+        query, key = (weights.vector(f"{prefix}.self_attn.{kind}_norm") for kind in "qk")
+        head_norms = HeadNorms(query, key, config.norm_eps)
+    return _Layer(
+        input_norm=weights.vector(f"{prefix}.input_layernorm"),
+        qkv=weights.linear(*(f"{prefix}.self_attn.{kind}_proj" for kind in "qkv")),
+        head_norms=head_norms,
+        output=weights.linear(f"{prefix}.self_attn.o_proj"),
+        feed_forward_norm=weights.vector(f"{prefix}.post_attention_layernorm"),
+        gate_up=weights.linear(f"{prefix}.mlp.gate_proj", f"{prefix}.mlp.up_proj"),
+        down=weights.linear(f"{prefix}.mlp.down_proj"),
+    )

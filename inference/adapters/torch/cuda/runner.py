@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inference.adapters.torch.loading import Checkpoint, ModelError
+from inference.adapters.torch.loading import Checkpoint
 from inference.adapters.torch.logits import best_of, candidates
 from inference.adapters.torch.lora import Lora, LoraPair, read_adapter
 from inference.adapters.torch.network import StepAdapters
@@ -25,11 +25,12 @@ from .tuning import tune
 
 # Rows whose drawn tokens one step can leave to the next.
 _MOST_DRAWN = 4096
-_DTYPES = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "fp8": torch.bfloat16, "float32": torch.float32}
 
 
 class CudaRunner:
     """See ModelRunner. On a device without CUDA it runs too, under Triton's interpreter: that is how it is tested.
+
+    `precision` is one of weights.PRECISIONS; `dtype`, where given, is what quantized weights compute in.
 
     Steps of single tokens replay CUDA graphs; steps with prompts in them, or with adapters, are launched kernel by
     kernel. The result of a row may differ in rounding from one batch size to another, as cuBLAS's kernels do.
@@ -44,11 +45,15 @@ class CudaRunner:
         *,
         kv_precision: str = "auto",
         graph_rows: int = 128,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        if precision not in _DTYPES:
-            raise ModelError(f"precision {precision!r}; CUDA has {', '.join(sorted(_DTYPES))}")
-        config, dtype = checkpoint.config, _DTYPES[precision]
-        kv_dtype = FLOAT8 if kv_precision == "fp8" else dtype
+        config = checkpoint.config
+        if device.type == "cuda":
+            # Kernels are launched on the thread's current device, wherever their arguments lie.
+            torch.cuda.set_device(device)
+        self._device = device
+        self._network = Network(checkpoint, device, precision, dtype)
+        kv_dtype = FLOAT8 if kv_precision == "fp8" else self._network.dtype
         self.block_size = BLOCK_SIZE
         self.num_blocks = num_blocks
         self.most_drawn = _MOST_DRAWN
@@ -61,11 +66,9 @@ class CudaRunner:
             context_length=config.context_length,
             eos_ids=config.eos_ids,
             kv_bytes_per_token=config.kv_values_per_token() * kv_dtype.itemsize,
-            precision="fp8" if precision == "fp8" else str(dtype).removeprefix("torch."),
+            precision=self._network.precision,
             device=device.type,
         )
-        self._device = device
-        self._network = Network(checkpoint, device, dtype, float8=precision == "fp8")
         self._memory = DevicePages(config, num_blocks, kv_dtype, device)
         self._drawn = torch.zeros(_MOST_DRAWN, dtype=torch.int64, device=device)
         self._adapters: dict[int, Lora] = {}

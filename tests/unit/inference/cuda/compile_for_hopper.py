@@ -15,13 +15,15 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from inference.adapters.torch.cuda.grouped import GroupedWeight
 from inference.adapters.torch.cuda.inputs import pack, to_device, view
+from inference.adapters.torch.cuda.kernels.grouped import dequantize, grouped_product
 from inference.adapters.torch.cuda.kernels.skinny import skinny_product
 from inference.adapters.torch.cuda.kernels.summary import summarize
 from inference.adapters.torch.cuda.memory import DevicePages
 from inference.adapters.torch.cuda.network import Network
 from inference.adapters.torch.cuda.rows import FLOAT8, Rows
-from inference.adapters.torch.cuda.tuning import CANDIDATES
+from inference.adapters.torch.cuda.tuning import CANDIDATES, GROUPED_CANDIDATES
 from inference.adapters.torch.loading import Checkpoint, ModelConfig
 from inference.adapters.torch.loading.checkpoint import expected_shapes
 from inference.adapters.torch.runner_api import StepBatch
@@ -46,10 +48,13 @@ class Hopper:
 
 class Weight:
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
+        self.shape, self.bits = shape, 16
 
     def dense(self) -> torch.Tensor:
         return torch.zeros(self.shape, dtype=torch.bfloat16)
+
+    def grouped(self) -> None:
+        return None
 
 
 def compile_instead(launch):
@@ -86,9 +91,9 @@ def main() -> None:
     )
     shapes = expected_shapes(config)
     checkpoint = Checkpoint(config, {name: Weight(shape) for name, shape in shapes.items()}, "none")
-    for float8 in (False, True):
-        network = Network(checkpoint, CPU, torch.bfloat16, float8=float8)
-        memory = DevicePages(config, 32, FLOAT8 if float8 else torch.bfloat16, CPU)
+    for precision in ("bfloat16", "fp8", "int4"):
+        network = Network(checkpoint, CPU, precision)
+        memory = DevicePages(config, 32, FLOAT8 if precision == "fp8" else torch.bfloat16, CPU)
         # A prompt beside few and beside many decode rows: contexts in parts and whole.
         for singles in (2, 300):
             step = batch([40] + [1] * singles)
@@ -101,14 +106,21 @@ def main() -> None:
         network.forward(view(to_device(flat, CPU), sizes, all_logits=True), torch.zeros(1, dtype=torch.int64), memory)
     for rows in (1, 3):
         summarize(torch.zeros(rows, 9000))
-    # The last is the split one again, for a single row.
-    for rows, tried in (*CANDIDATES.items(), (1, CANDIDATES[16][3:4])):
+    for rows, tried in CANDIDATES.items():
         for shape in tried:
             for dtype in (torch.bfloat16, FLOAT8):
                 scales = torch.ones(4096) if dtype == FLOAT8 else None
                 x = Rows(torch.zeros(rows, 4096, dtype=dtype), scales if scales is None else scales[:rows])
                 weight = torch.zeros(4096, 4096, dtype=dtype)
                 skinny_product(x, weight, scales, torch.zeros(4096), torch.bfloat16, shape)
+    # Blocks of 8 bits are half as wide, so that the widest shape alone says that all fit.
+    for bits, candidates in ((4, GROUPED_CANDIDATES), (8, {512: GROUPED_CANDIDATES[512][-1:]})):
+        words, pairs = torch.zeros(4096 * bits // 32 // 32, 4096, 32, dtype=torch.int32), torch.zeros(4096 // 32, 4096)
+        weight = GroupedWeight(words, pairs.int(), 4096, 4096, bits)
+        dequantize(weight, torch.bfloat16)
+        for rows, tried in candidates.items():
+            for shape in tried:
+                grouped_product(torch.zeros(rows, 4096).bfloat16(), weight, None, torch.bfloat16, shape)
 
 
 def batch(lengths: list[int]) -> StepBatch:

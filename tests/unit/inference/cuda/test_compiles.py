@@ -15,10 +15,11 @@ pytest.importorskip("triton")
 
 
 def test_every_kernel_compiles_for_hopper() -> None:
-    """In bfloat16 and in float8, with everything optional on, and every shape that tuning would try."""
+    """In bfloat16, float8 and 4 bits, with everything optional on, and every shape that tuning would try."""
     command = [sys.executable, str(Path(__file__).with_name("compile_for_hopper.py"))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     compiled = set(done.stdout.split())
     expected = {"_add_norm", "_add_parts", "_decode", "_embed", "_join", "_joined", "_parts", "_prefill", "_quantize"}
+    expected |= {"_dequantize", "_embed_grouped", "_grouped"}
     assert compiled == expected | {"_rotate_and_store", "_silu_times", "_skinny"}

@@ -29,8 +29,14 @@ _GEMMA = {
 }
 
 
-def write_gguf(path: Path, model: Any, architecture: str, kind: Any = gguf.GGMLQuantizationType.F32) -> None:
-    """A transformers model as a GGUF file; matrices in `kind`, the rest in float32."""
+def write_gguf(
+    path: Path,
+    model: Any,
+    architecture: str,
+    kind: Any = gguf.GGMLQuantizationType.F32,
+    other: dict[str, Any] | None = None,
+) -> None:
+    """A transformers model as a GGUF file; matrices in `kind`, or as `other` says by a part of their name."""
     c = model.config
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(c.num_hidden_layers)
@@ -60,8 +66,9 @@ def write_gguf(path: Path, model: Any, architecture: str, kind: Any = gguf.GGMLQ
             values = values + 1
         if architecture == "llama" and ("q_proj" in name or "k_proj" in name):
             values = _pairs(values, head_dim)
-        stored = values if values.ndim == 1 else gguf.quants.quantize(values, kind)
-        writer.add_tensor(_gguf_name(name, architecture), stored, raw_dtype=None if values.ndim == 1 else kind)
+        here = next((kinds for part, kinds in (other or {}).items() if part in name), kind)
+        stored = values if values.ndim == 1 else gguf.quants.quantize(values, here)
+        writer.add_tensor(_gguf_name(name, architecture), stored, raw_dtype=None if values.ndim == 1 else here)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

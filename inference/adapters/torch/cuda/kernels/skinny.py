@@ -17,16 +17,20 @@ from ..rows import Rows
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the kernel cuts its work: weight rows and columns a program takes at once, and parts of the width."""
+    """How a kernel cuts its work."""
 
+    # Weight rows that a program takes, and how many columns at once; weights in groups bring their own depth.
     strip: int
-    depth: int
+    depth: int = 128
+    # Parts of the width.
     split: int = 1
     warps: int = 4
     stages: int = 4
+    # The most rows of x that a program takes.
+    tile: int = 64
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _skinny(
     x,
     weight,
@@ -98,7 +102,7 @@ def finish(
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _add_parts(
     parts,
     bias,
@@ -139,8 +143,7 @@ def skinny_product(
     parts = out
     if split > 1:
         parts = torch.empty((split, rows, height), dtype=torch.float32, device=weight.device)
-    tile = min(64, max(16, triton.next_power_of_2(rows)))
-    flags = {"SPLIT": split, "SCALED": weight_scales is not None, "BIAS": bias is not None}
+    tile = tile_for(rows, shape)
     _skinny[(triton.cdiv(height, shape.strip), split, triton.cdiv(rows, tile))](
         x.values,
         weight,
@@ -151,7 +154,9 @@ def skinny_product(
         rows,
         height,
         width,
-        **flags,
+        SPLIT=split,
+        SCALED=weight_scales is not None,
+        BIAS=bias is not None,
         ROWS=tile,
         STRIP=shape.strip,
         DEPTH=shape.depth,
@@ -159,8 +164,36 @@ def skinny_product(
         num_stages=shape.stages,
     )
     if split > 1:
-        block = 1024
-        _add_parts[(rows, triton.cdiv(height, block))](
-            parts, bias, x.scales, weight_scales, out, rows, height, **flags, BLOCK=block, num_warps=4
-        )
+        add_parts(parts, out, bias, x.scales, weight_scales)
     return out
+
+
+def add_parts(
+    parts: torch.Tensor,
+    out: torch.Tensor,
+    bias: torch.Tensor | None,
+    x_scales: torch.Tensor | None = None,
+    weight_scales: torch.Tensor | None = None,
+) -> None:
+    """Into out [T, N] the sum of parts [split, T, N], in a fixed order, with scales and bias."""
+    split, rows, height = parts.shape
+    block = 1024
+    _add_parts[(rows, triton.cdiv(height, block))](
+        parts,
+        bias,
+        x_scales,
+        weight_scales,
+        out,
+        rows,
+        height,
+        SPLIT=split,
+        SCALED=weight_scales is not None,
+        BIAS=bias is not None,
+        BLOCK=block,
+        num_warps=4,
+    )
+
+
+def tile_for(rows: int, shape: Shape) -> int:
+    """Rows of x that a program takes: a power of two, at least what tensor cores take."""
+    return min(shape.tile, max(16, 1 << (rows - 1).bit_length()))
