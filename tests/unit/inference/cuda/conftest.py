@@ -32,7 +32,7 @@ def _count_as_a_device_does() -> None:
     It drops the carry of a number that rounds up to the next power of two, and multiplies the bits of bfloat16
     operands as if they were integers.
     """
-    if importlib.util.find_spec("triton") is None:
+    if importlib.util.find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") != "1":
         return
     interpreter = importlib.import_module("triton.runtime.interpreter")
     tl = importlib.import_module("triton.language")

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers as hf
-from gguf.constants import GGMLQuantizationType as Kind
 
 pytest.importorskip("triton")
 
@@ -23,7 +22,6 @@ from inference.adapters.torch.loading import Checkpoint, ModelError, load_checkp
 from inference.adapters.torch.loading import weights as loading
 from inference.adapters.torch.torch_runner import TorchRunner
 from inference.core.sizing import WEIGHT_BYTES
-from tests.unit.inference.torch.gguf_files import write_gguf
 from tests.unit.inference.torch.steps import batch, relative_error
 
 SMALL = {
@@ -191,16 +189,19 @@ def test_a_file_keeps_what_it_stores_matrix_by_matrix(device: torch.device, tmp_
 
     Its tables have 4 bits, and more would say nothing more.
     """
+    kinds = pytest.importorskip("gguf").GGMLQuantizationType
+    from tests.unit.inference.torch.gguf_files import write_gguf  # noqa: PLC0415 - it needs the library
+
     path = tmp_path / "mixed.gguf"
-    write_gguf(path, _llama(), "llama", Kind.Q4_1, {"v_proj": Kind.Q8_0})
+    write_gguf(path, _llama(), "llama", kinds.Q4_1, {"v_proj": kinds.Q8_0})
     checkpoint = load_checkpoint(path)
     runner = CudaRunner(checkpoint, device, "auto", 24, graph_rows=4, dtype=torch.float32)
     assert runner.spec.precision == "int4"
     twin = _twin(checkpoint, device, lambda weight: weight.bits)
     for step in _steps():
         assert relative_error(runner.forward(step), twin.forward(step)) < 1e-4
-    kinds = [product.size[2] for product in runner._network.products()]
-    assert kinds == ["int8", "int4", "int4", "int4"] * 2 + ["int4"]
+    held = [product.size[2] for product in runner._network.products()]
+    assert held == ["int8", "int4", "int4", "int4"] * 2 + ["int4"]
 
 
 def test_in_bfloat16_it_stays_close(device: torch.device, tmp_path: Path) -> None:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+# A device's machine may have torch and little else.
+pytest.importorskip("structlog")
+pytest.importorskip("xgrammar")
+pytest.importorskip("pytest_asyncio")
 
 from inference.adapters.torch.cuda.overlapped import OverlappedStepper
 from inference.core.port import Finish
