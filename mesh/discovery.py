@@ -30,6 +30,14 @@ _CONSUL_TIMEOUT_S: Final = 1.0
 _CONSUL_CHECK_S: Final = 3.0
 
 
+def faulted(snapshot: control_pb2.Snapshot) -> frozenset[str]:
+    """The services, and the replicas, whose calls the data plane breaks now.
+
+    It does so call by call: what is carried over a stream of mesh.mux would slip past it.
+    """
+    return frozenset(fault.replica or fault.service for fault in snapshot.faults)
+
+
 class SnapshotWatcher:
     """Follows the control plane's snapshot. Keeps the last good one whatever happens to the control plane.
 

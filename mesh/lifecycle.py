@@ -140,6 +140,7 @@ class Service:
         self.state = State.DRAINING
         _log.info("service.draining", inflight=self.server.calls.inflight, because=self._failed or "stop")
         await self.readiness.drain()
+        self.server.drain()
         if self.registration:
             await self.registration.deregister()
         await asyncio.sleep(self.config.drain_delay_s)

@@ -14,15 +14,20 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
+from headrace.mesh.v1 import mux_pb2_grpc
 from mesh import telemetry
 from mesh.channel import MAX_MESSAGE_BYTES
 from mesh.errors import Cancelled, Internal, MeshError, Outcome, to_status
 from mesh.health import Readiness
+from mesh.mux.server import SERVICE as _MUX
+from mesh.mux.server import MuxServicer
 
 _log = structlog.get_logger()
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-# Health and reflection are asked every second by everyone; their lines would drown the rest.
-_QUIET = ("/grpc.health.", "/grpc.reflection.")
+_Continuation: TypeAlias = Callable[[grpc.HandlerCallDetails], Awaitable["_Handler | None"]]
+# Health and reflection are asked every second by everyone; their lines would drown the rest. The calls that a stream
+# of mesh.mux carries are seen one by one; the stream itself is none of them.
+_QUIET = ("/grpc.health.", "/grpc.reflection.", _MUX)
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -41,28 +46,43 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self.inflight = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        # Handlers as they are given out, by method; those of unknown methods are not kept.
+        self._wrapped: dict[str, _Handler] = {}
+        self._search: Callable[[str], Awaitable[_Handler | None]] | None = None
 
     async def wait_idle(self) -> None:
         """Return when no call is under way."""
         await self._idle.wait()
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
+        self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> _Handler | None:
         """See grpc.aio.ServerInterceptor."""
-        handler = await continuation(handler_call_details)
         method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        # Whichever call it came with, it finds the handler of any.
+        make_details: Any = type(handler_call_details)
+        self._search = lambda other: self.intercept_service(continuation, make_details(other, ()))
         if handler is None or method.startswith(_QUIET):
             return handler
         make, inner = _unpack(handler)
         wrap = self._stream if handler.response_streaming else self._unary
-        return make(
+        wrapped = self._wrapped[method] = make(
             wrap(method, inner),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+        return wrapped
+
+    async def find(self, method: str) -> _Handler | None:
+        """What a call of this method would be handled by, for calls that another call carries."""
+        known = self._wrapped.get(method)
+        if known is not None or self._search is None:
+            return known
+        return await self._search(method)
 
     def _unary(self, method: str, inner: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -155,6 +175,8 @@ class Server:
     def __init__(self, address: str, readiness: Readiness, service_names: tuple[str, ...]) -> None:
         self.calls = CallInterceptor()
         self.grpc = grpc.aio.server(interceptors=(self.calls,), options=_OPTIONS)
+        self.mux = MuxServicer(self.calls.find)
+        mux_pb2_grpc.add_MuxServicer_to_server(self.mux, self.grpc)
         self._address = address
         self.port = 0
         health_pb2_grpc.add_HealthServicer_to_server(readiness.servicer, self.grpc)
@@ -173,10 +195,16 @@ class Server:
         await self.grpc.start()
         return self.port
 
+    def drain(self) -> None:
+        """Tell callers that new calls belong elsewhere. Those that still come are served."""
+        self.mux.drain()
+
     async def finish(self, deadline_s: float) -> int:
         """Let calls in flight end, for at most `deadline_s`, then cancel the rest. Returns how many were cancelled."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.calls.wait_idle(), deadline_s)
         left = self.calls.inflight
+        if not left:
+            self.mux.close()
         await self.grpc.stop(grace=0 if left else 1.0)
         return left
