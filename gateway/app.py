@@ -11,6 +11,7 @@ from gateway.adapters.http.server import HttpServer
 from gateway.adapters.keys_file import KeysFileError, KeysReload, read
 from gateway.adapters.metrics import Meter, watch_inflight
 from gateway.adapters.router_client import RouterClient
+from gateway.adapters.routers import Routers
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admission
 from gateway.core.conductor import Conductor
@@ -20,7 +21,7 @@ from gateway.servicer import GatewayServicer
 from headrace.gateway.v1 import gateway_pb2_grpc
 from mesh.clock import SYSTEM
 from mesh.config import ConfigErrors
-from mesh.discovery import registration
+from mesh.discovery import SnapshotWatcher, registration
 from mesh.errors import MeshError
 from mesh.lifecycle import Service, State
 from mesh.resilience import LoadShed
@@ -37,8 +38,13 @@ async def build(config: GatewayConfig) -> Service:
         raise ConfigErrors(error.problems) from error
     service = Service(config, (_NAME,), blockers=("http", "router"))
     service.registration = registration(config, kind="gateway", ports={"http": int(config.http.rpartition(":")[2])})
-    router = RouterClient(config.router)
-    service.closing(router.close)
+    routers = Routers(config.router)
+    service.closing(routers.close)
+    if config.control:
+        watcher = SnapshotWatcher(config.control)
+        service.background("snapshot", watcher.run())
+        service.background("routers", routers.follow(watcher))
+    router = RouterClient(routers)
     admission = Admission(keys, LoadShed(config.max_inflight), SYSTEM, config.deadline_s)
     watch_inflight(lambda: admission.shed.inflight)
     conductor = Conductor(router, SYSTEM)

@@ -24,6 +24,8 @@ class GatewayConfig(ProcessConfig):
     http: str = "127.0.0.1:0"
     # Where the routers are: a name in the control plane's snapshot, or host:port.
     router: str = "xds:///router"
+    # Where the control plane serves its snapshot; empty: routers are called one call at a time, see docs/adr/0050.
+    control: str = ""
     # Generations under way at most, over both fronts; more are refused with 429.
     max_inflight: Count = 512
     # The largest request body.

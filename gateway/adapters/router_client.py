@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import grpc
 import structlog
 
+from gateway.adapters.routers import Routers
 from headrace.common.v1.generation_pb2 import Disclosure
-from headrace.router.v1 import router_pb2, router_pb2_grpc
+from headrace.router.v1 import router_pb2
 from mesh import telemetry
-from mesh.channel import open_channel
 from mesh.errors import DeadlineExceeded, MeshError, Unavailable, from_rpc_error
 
 _log = structlog.get_logger()
@@ -25,22 +25,21 @@ _Stream = grpc.aio.UnaryStreamCall[router_pb2.GenerateRequest, router_pb2.Genera
 
 
 class RouterClient:
-    """Calls whatever routers the target stands for."""
+    """Calls the routers."""
 
-    def __init__(self, target: str) -> None:
-        self._channel = open_channel(target)
-        self._stub = router_pb2_grpc.RouterStub(self._channel)
+    def __init__(self, routers: Routers) -> None:
+        self._routers = routers
 
     def generate(self, request: router_pb2.GenerateRequest, timeout_s: float) -> GenerateCall:
         """See gateway.core.ports.Router."""
         metadata = telemetry.outgoing_metadata(request.context.tenant)
-        return GenerateCall(self._stub.Generate(request, timeout=timeout_s, metadata=metadata))
+        return GenerateCall(self._routers.next().Generate(request, timeout=timeout_s, metadata=metadata))
 
     async def list_models(self, timeout_s: float) -> Sequence[router_pb2.Model]:
         """See gateway.core.ports.Router."""
         started, code = time.perf_counter(), "OK"
         try:
-            answer = await self._stub.ListModels(
+            answer = await self._routers.next().ListModels(
                 router_pb2.ListModelsRequest(), timeout=timeout_s, metadata=telemetry.outgoing_metadata()
             )
         except grpc.aio.AioRpcError as error:
@@ -49,10 +48,6 @@ class RouterClient:
         finally:
             _record(_LIST_MODELS, code, started)
         return answer.models
-
-    async def close(self) -> None:
-        """Close the channel; calls under way are cancelled."""
-        await self._channel.close()
 
 
 class GenerateCall:
@@ -100,12 +95,6 @@ def _known(error: grpc.aio.AioRpcError) -> MeshError:
     return Unavailable("No router answers now; try again.", reason="ROUTER_UNAVAILABLE")
 
 
-_seconds: dict[tuple[str, str], Any] = {}
-
-
 def _record(method: str, code: str, started: float) -> None:
     """Count the call. A hop's cost is the difference to what the router's own side counts."""
-    histogram = _seconds.get((method, code))
-    if histogram is None:
-        histogram = _seconds[method, code] = telemetry.rpc_seconds.labels("client", method, code)
-    histogram.observe(time.perf_counter() - started)
+    telemetry.observe_rpc("client", method, code, time.perf_counter() - started)

@@ -87,6 +87,7 @@ def _kind_env(stack: Stack, state: StateDir, kind: str, replica: Replica) -> dic
             "HEADRACE_GATEWAY_HTTP": f"127.0.0.1:{replica.ports['http']}",
             "HEADRACE_GATEWAY_KEYS": str(state.keys),
             "HEADRACE_GATEWAY_ROUTER": f"xds:///{router}",
+            "HEADRACE_GATEWAY_CONTROL": stack.control,
         }
     if kind == "router":
         return {"HEADRACE_ROUTER_CONTROL": stack.control}

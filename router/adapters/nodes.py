@@ -14,6 +14,7 @@ from mesh import telemetry
 from mesh.channel import open_channel
 from mesh.clock import Deadline
 from mesh.errors import DeadlineExceeded, MeshError, StreamCut, Unavailable, from_rpc_error
+from mesh.mux import MuxChannel
 from router.core import progress
 from router.core.catalog import Timers
 from router.core.fleet import Candidate, Replica
@@ -34,27 +35,29 @@ _Generate = Callable[..., Any]
 
 
 class ReplicaChannels:
-    """A channel to each replica, opened on first use."""
+    """A channel to each replica, and a stream on it that carries generations, opened on first use."""
 
     def __init__(self, dial: str) -> None:
         self._dial = dial
-        self._channels: dict[str, tuple[grpc.aio.Channel, _Generate]] = {}
+        # The services and replicas under a fault of the data plane, which is to see every generation of theirs.
+        self.faulted: frozenset[str] = frozenset()
+        self._channels: dict[str, tuple[MuxChannel, _Generate]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         # Streams under way, by replica.
         self._live: dict[str, set[WatchedStream]] = {}
 
     def of(self, replica: Replica) -> grpc.aio.Channel:
         """The replica's channel."""
-        return self._of(replica)[0]
+        return self._of(replica)[0].channel
 
     def open(
         self, candidate: Candidate, request: inference_pb2.GenerateRequest, timers: Timers, deadline: Deadline
     ) -> WatchedStream:
         """See router.core.ports.Nodes."""
-        channel, generate = self._of(candidate.replica)
+        mux, generate = self._of(candidate.replica)
         metadata = telemetry.outgoing_metadata(request.context.tenant)
         call = generate(request, timeout=deadline.left() + _MARGIN_S, metadata=metadata)
-        return WatchedStream(call, channel, timers, deadline, self._live.setdefault(candidate.replica.id, set()))
+        return WatchedStream(call, mux.channel, timers, deadline, self._live.setdefault(candidate.replica.id, set()))
 
     def suspect(self, replica: Replica) -> None:
         """The control plane hears nothing of the replica any more: end those of its streams that are silent too."""
@@ -66,7 +69,7 @@ class ReplicaChannels:
         self._live.pop(replica.id, None)
         entry = self._channels.pop(_key(replica), None)
         if entry is not None:
-            task = asyncio.create_task(entry[0].close(_LINGER_S))
+            task = asyncio.create_task(_close(entry[0], _LINGER_S))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -74,22 +77,29 @@ class ReplicaChannels:
         """Close all, ending every stream."""
         for task in self._closing:
             task.cancel()
-        for channel, _ in self._channels.values():
-            await channel.close()
+        for mux, _ in self._channels.values():
+            await _close(mux, 0.0)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    def _of(self, replica: Replica) -> tuple[grpc.aio.Channel, _Generate]:
+    def _of(self, replica: Replica) -> tuple[MuxChannel, _Generate]:
         entry = self._channels.get(_key(replica))
         if entry is None:
             channel = open_channel(f"xds:///{replica.id}" if self._dial == "xds" else replica.address)
+            names = (replica.id, replica.service)
+            mux = MuxChannel(channel, lambda: not self.faulted or self.faulted.isdisjoint(names))
             # A node's messages are read as the router's, whose fields 1 and 2 are the same: they are never rebuilt.
-            generate = channel.unary_stream(
+            generate = mux.unary_stream(
                 _METHOD,
                 request_serializer=inference_pb2.GenerateRequest.SerializeToString,
                 response_deserializer=router_pb2.GenerateResponse.FromString,
             )
-            entry = self._channels[_key(replica)] = (channel, generate)
+            entry = self._channels[_key(replica)] = (mux, generate)
         return entry
+
+
+async def _close(mux: MuxChannel, grace_s: float) -> None:
+    await mux.close(grace_s)
+    await mux.channel.close(grace_s)
 
 
 def _key(replica: Replica) -> str:

@@ -12,7 +12,7 @@ import structlog
 from headrace.control.v1 import control_pb2
 from headrace.inference.v1 import inference_pb2, inference_pb2_grpc
 from mesh.clock import Clock
-from mesh.discovery import SnapshotWatcher
+from mesh.discovery import SnapshotWatcher, faulted
 from router.adapters.nodes import ReplicaChannels
 from router.core.fleet import Card, Fleet, Replica
 
@@ -54,6 +54,7 @@ class Presence:
             if service.kind == _KIND
             for replica in service.replicas
         }
+        self._channels.faulted = faulted(snapshot)
         now = self._clock.monotonic()
         came, gone = self._fleet.seen({i: (s, a) for i, (s, a, _) in listed.items()}, now)
         for replica in self._fleet.replicas.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from headrace.control.v1 import control_pb2 as pb
 from headrace.control.v1 import control_pb2_grpc
@@ -33,11 +34,12 @@ class FakeControl(control_pb2_grpc.ControlServicer):
         services: dict[str, dict[str, str]],
         kinds: dict[str, str] | None = None,
         health: dict[str, pb.Health.ValueType] | None = None,
+        faults: Sequence[pb.Fault] = (),
     ) -> None:
         """Services, each with its replicas' ids and addresses; healthy inference replicas unless told otherwise."""
         kinds, health = kinds or {}, health or {}
         version = str(int(self._snapshot.version or "0") + 1)
-        snapshot = pb.Snapshot(version=version)
+        snapshot = pb.Snapshot(version=version, faults=faults)
         for name, replicas in services.items():
             service = snapshot.services.add(name=name, kind=kinds.get(name, "inference"))
             for replica_id, address in replicas.items():
