@@ -22,8 +22,16 @@ from bench.gateway_path import peers as gateways
 from bench.gateway_path.load import Measured
 
 _STREAMS = 64
+# Streams of two seconds each: the first of every place is warm-up.
+_STEADY_S = 8.0
+_NODES = ("instant", "steady", "paced")
 _CLIENTS = 16
-_TARGETS = {"plain_p50_ms_c1": 2.0, "plain_rps_c16": 1600.0, "stream_tok_s_64": 40_000.0}
+_TARGETS = {
+    "plain_p50_ms_c1": 2.0,
+    "plain_rps_c16": 1600.0,
+    "stream_tok_s_64": 40_000.0,
+    "stream_ttft_delay_ms_64": 3.0,
+}
 _BODY = json.dumps({"model": "instant", "messages": [{"role": "user", "content": "Where does the water go?"}]})
 
 
@@ -48,8 +56,10 @@ def measure_mesh(seconds: float, rounds: int) -> dict[str, Any]:
         hops = meshes.between(before, mesh.hops())
         many = repeated(url, _CLIENTS, seconds, rounds, headers)
         streams = [_module("bench.gateway_path.streaming", mesh.url, mesh.key, str(_STREAMS)) for _ in range(rounds)]
+        arguments = (mesh.url, mesh.key, str(_STREAMS), str(max(seconds, _STEADY_S)))
+        steady = [_module("bench.gateway_path.streaming", *arguments) for _ in range(rounds)]
         rss = mesh.rss_mb()
-    return {"one": one, "many": many, "streams": streams, "hops": hops, "rss": rss}
+    return {"one": one, "many": many, "streams": streams, "steady": steady, "hops": hops, "rss": rss}
 
 
 def measure_peers(seconds: float, rounds: int) -> dict[str, dict[str, float]]:
@@ -88,8 +98,8 @@ def main() -> None:
 
 
 def _figures(seen: dict[str, Any], peers: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    one, many, streams, rss = seen["one"], seen["many"], seen["streams"], seen["rss"]
-    own = {name: mb for name, mb in rss.items() if not name.startswith(("instant", "steady"))}
+    one, many, streams, steady, rss = seen["one"], seen["many"], seen["streams"], seen["steady"], seen["rss"]
+    own = {name: mb for name, mb in rss.items() if not name.startswith(_NODES)}
     values: list[tuple[str, float, str]] = [
         ("plain_p50_ms_c1", one.p50_ms, "ms"),
         ("plain_p99_ms_c1", one.p99_ms, "ms"),
@@ -97,6 +107,9 @@ def _figures(seen: dict[str, Any], peers: dict[str, dict[str, float]]) -> list[d
         ("plain_p99_ms_c16", many.p99_ms, "ms"),
         ("stream_tok_s_64", statistics.median(each["tok_s"] for each in streams), "tok/s"),
         ("stream_first_token_p50_ms_64", statistics.median(each["first_token_p50_ms"] for each in streams), "ms"),
+        ("stream_ttft_delay_ms_64", statistics.median(each["first_token_p50_ms"] for each in steady), "ms"),
+        ("stream_ttft_delay_p99_ms_64", statistics.median(each["first_token_p99_ms"] for each in steady), "ms"),
+        ("stream_tok_s_64_steady", statistics.median(each["tok_s"] for each in steady), "tok/s"),
         ("mesh_rss_mb", sum(own.values()), "MB"),
         ("errors", float(one.errors + many.errors), "requests"),
     ]
