@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer as Library
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import ByteLevel
 
 from inference.adapters.gguf_header import read_metadata
 from inference.adapters.model_files import SMOLLM2
@@ -54,6 +57,18 @@ def test_the_chat_template_is_the_models_own(smollm2: TextModel) -> None:
     assert b"helpful AI assistant named SmolLM" in b"".join(map(smollm2.tokenizer.token_bytes, ids))
     assert ids.count(control["<|im_start|>"]) == 3
     assert ids.count(control["<|im_end|>"]) == 2
+
+
+def test_markers_of_calls_are_text_of_an_answer_and_no_other_control_token_is(tmp_path: Path) -> None:
+    library = Library(WordLevel({"a": 0}, unk_token="a"))
+    library.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    library.add_special_tokens(["</s>", "[TOOL_CALLS]"])
+    library.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_text_model(tmp_path).tokenizer
+    control = tokenizer.control
+    assert tokenizer.token_bytes(control["[TOOL_CALLS]"]) == b"[TOOL_CALLS]"
+    assert tokenizer.token_bytes(control["</s>"]) == b""
+    assert control["[TOOL_CALLS]"] not in tokenizer.encode("[TOOL_CALLS]", first=True)
 
 
 def test_a_message_cannot_end_itself(smollm2: TextModel) -> None:

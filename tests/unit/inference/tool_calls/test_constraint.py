@@ -112,6 +112,19 @@ def test_text_of_a_wanted_form_stands_in_the_place_of_any_text(
     assert constraint_of(prompt("NONE"), form, response) == response
 
 
+def test_a_marker_that_is_one_token_begins_a_call_as_its_text_does() -> None:
+    marker = END + 1
+    vocabulary = [*(bytes([byte]) for byte in range(END)), b"", MISTRAL.trigger.encode()]
+    constraint = constraint_of(prompt(), MISTRAL, None)
+    assert constraint is not None
+    matcher = xgrammar.GrammarMatcher(Compiler(vocabulary, len(vocabulary), [END], 1).compile(constraint))
+    assert matcher.accept_string("First: ")
+    assert matcher.accept_token(marker)
+    assert not matcher.accept_string("text")
+    assert matcher.accept_string(written([ONE], MISTRAL).removeprefix(MISTRAL.trigger))
+    assert matcher.accept_token(END)
+
+
 def test_llamas_calls_cannot_be_told_from_other_json() -> None:
     with pytest.raises(RequestError) as caught:
         constraint_of(prompt(), LLAMA, Constraint(ConstraintKind.JSON_OBJECT))
