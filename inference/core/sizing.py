@@ -21,7 +21,9 @@ WEIGHT_BYTES: Mapping[str, float] = {
     "int8": 1.0 + 4 / 32,
     "int4": 0.5 + 4 / 32,
 }
-KV_BYTES: Mapping[str, float] = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0 + 4 / 64}
+# Bytes that one number of the KV cache takes. Int8 has a float16 scale for each key and each value of a head besides.
+KV_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1, "int8": 1}
+_KV_SCALE_BYTES: Mapping[str, int] = {"int8": 2}
 # Runtime, kernels, graphs and fragments on each accelerator.
 DEVICE_OVERHEAD = int(1.0 * GIB)
 HOST_OVERHEAD = int(0.35 * GIB)
@@ -205,11 +207,16 @@ def precision_of(config: Mapping[str, Any]) -> str:
     return named if named in WEIGHT_BYTES else "bfloat16"
 
 
+def kv_bytes(values: int, head_dim: int, precision: str) -> int:
+    """Bytes that `values` numbers of keys and values of heads of `head_dim` take, their scales included."""
+    return values * KV_BYTES[precision] + values // head_dim * _KV_SCALE_BYTES.get(precision, 0)
+
+
 def need(shape: ModelShape, load: Workload, overhead: int = DEVICE_OVERHEAD) -> Need:
     """Memory for a workload, in bytes."""
     tables = shape.embedding_weights * (1 if shape.tied else 2)
     weights = (shape.weights - tables) * WEIGHT_BYTES[load.weights] + tables * _table_bytes(load.weights)
-    kv = load.concurrency * shape.kv_values(load.context) * KV_BYTES[load.kv]
+    kv = load.concurrency * kv_bytes(shape.kv_values(load.context), shape.head_dim, load.kv)
     # A step's widest moment: the residual stream, a layer's queries, keys, values and gate, and the logits in 32 bits.
     width = 2 * shape.hidden + (shape.heads + 2 * shape.kv_heads) * shape.head_dim
     width += 2 * max(shape.intermediate, shape.active_experts * shape.expert_intermediate)
@@ -223,7 +230,7 @@ def tokens_per_second(shape: ModelShape, load: Workload, bandwidth: float, devic
     held = max(1, int(load.context * load.filled))
     read = (shape.weights_read(load.concurrency) - shape.embedding_weights) * WEIGHT_BYTES[load.weights]
     read += shape.embedding_weights * _table_bytes(load.weights)
-    read += load.concurrency * shape.kv_values(held) * KV_BYTES[load.kv]
+    read += load.concurrency * kv_bytes(shape.kv_values(held), shape.head_dim, load.kv)
     share = BANDWIDTH_SHARE * SPLIT_SHARE[devices] * devices
     return load.concurrency * bandwidth * share / read
 

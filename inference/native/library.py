@@ -19,7 +19,7 @@ class Config(ctypes.Structure):
 
     _fields_ = [
         *((name, c_int32) for name in ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_size")),
-        *((name, c_int32) for name in ("vocabulary", "blocks", "threads", "activation")),
+        *((name, c_int32) for name in ("vocabulary", "blocks", "threads", "activation", "kv_kind")),
         *((name, c_float) for name in ("norm_eps", "embedding_scale", "attention_scale")),
     ]
 
@@ -64,6 +64,7 @@ _FUNCTIONS = {
     "hr_forward": [_MODEL, POINTER(Batch), _FLOATS],
     "hr_summarize": [_MODEL, POINTER(Logits), c_int, POINTER(Summary)],
     "hr_candidates": [_MODEL, POINTER(Logits), c_void_p, _FLOATS, c_int, c_int, POINTER(Candidates)],
+    "hr_attend": [_MODEL, POINTER(Batch), c_int, _FLOATS, _FLOATS, _FLOATS, _FLOATS],
     "hr_copy_block": [_MODEL, c_int, c_int],
     "hr_adapter_add": [_MODEL, c_int, c_int, c_int, c_int, _FLOATS, c_int, _FLOATS, c_int],
     "hr_adapter_remove": [_MODEL, c_int],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import shutil
 from pathlib import Path
@@ -18,6 +19,8 @@ from inference.adapters.torch.runner_api import StepBatch
 from inference.adapters.torch.torch_runner import TorchRunner
 from inference.native import build, library
 from tests.unit.inference.engine.masks import words_of
+from tests.unit.inference.torch.attention_twin import Attention, shape
+from tests.unit.inference.torch.steps import batch, relative_error
 
 pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="names x86-64 instruction sets"),
@@ -42,10 +45,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_kernels_without_avx512_are_the_same_model(model: Path, tmp_path: Path) -> None:
-    path = tmp_path / "libheadrace.so"
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    path = tmp_path_factory.mktemp("kernels") / "libheadrace.so"
     build.build(path, "x86-64-v3")
-    kernels = library.load(path)
+    return library.load(path)
+
+
+@pytest.mark.parametrize(("kept", "bound"), [("int8", 1e-3), ("float16", 1e-4)])
+def test_attention_without_avx512_is_its_torch_twin(kernels: ctypes.CDLL, kept: str, bound: float) -> None:
+    attention = Attention(kernels, shape(6, 2, 96, window=40), kept)
+    rng = torch.Generator().manual_seed(2)
+    for step in (batch([(0, 0, [0] * 50), (1, 0, [0] * 17)]), batch([(1, 17, [0]), (0, 50, [0] * 3)])):
+        tokens = len(step.token_ids)
+        actual, expected = attention.both(step, tuple(torch.randn(tokens, n, 96, generator=rng) for n in (6, 2, 2)))
+        assert relative_error(actual, expected) < bound
+    attention.native.close()
+
+
+def test_kernels_without_avx512_are_the_same_model(model: Path, kernels: ctypes.CDLL) -> None:
     assert b'"avx2"' in kernels.hr_build()
     assert b"avx512" not in kernels.hr_build()
     tokens = np.random.default_rng(1).integers(3, 160, size=40).astype(np.int32)

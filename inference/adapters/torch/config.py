@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .runner import KvPrecision, Precision
+from .runner import KV_PRECISIONS, KvPrecision, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class TorchEngineConfig:
     model_sha256: str | None = None
     device: str = "cpu"
     precision: Precision = "auto"
-    # "fp8" halves KV memory, on CUDA.
+    # "int8" halves KV memory on CPUs, "fp8" on CUDA.
     kv_precision: KvPrecision = "auto"
     threads: int = 2
     # What one sequence may hold, prompt and answer; None: all that the model was made for.
@@ -40,6 +40,9 @@ class TorchEngineConfig:
     def __post_init__(self) -> None:
         if (self.speculation == "draft") != (self.draft_path is not None):
             raise ValueError("draft_path belongs to speculation 'draft', and only to it")
+        allowed = KV_PRECISIONS.get(self.device.partition(":")[0], ("auto",))
+        if self.kv_precision not in allowed:
+            raise ValueError(f"kv_precision {self.kv_precision!r}: {self.device} has {', '.join(allowed)}")
         if self.step_tokens <= self.max_running:
             raise ValueError(f"step_tokens {self.step_tokens} must exceed max_running {self.max_running}")
         if self.kv_tokens < 64 or self.max_running < 1 or self.max_queued < 0 or self.threads < 1:

@@ -89,11 +89,12 @@ class TorchEngine:
     @property
     def info(self) -> EngineInfo:
         """See Engine."""
-        spec = self._serving().spec
+        spec, kv = self._serving().spec, self._config.kv_precision
         return EngineInfo(
             engine="torch",
             model=spec.name,
-            revision=f"{spec.revision}-{spec.precision}",
+            # What changes an answer's tokens is part of it: another replica of the same revision may continue a text.
+            revision=f"{spec.revision}-{spec.precision}" + (f"-kv-{kv}" if kv != "auto" else ""),
             context_length=self._context_length(),
             vocab_size=spec.vocab_size,
             constraints=SUPPORTED,
@@ -206,7 +207,7 @@ class TorchEngine:
             if draft.spec.vocab_size != runner.spec.vocab_size or draft.num_blocks != runner.num_blocks:
                 raise ValueError(f"draft model {draft.spec.name!r} has another vocabulary than {runner.spec.name!r}")
             return ModelDrafter(draft, self._config.max_running, sampling)
-        return PromptLookup() if self._config.speculation == "prompt_lookup" else None
+        return PromptLookup(self._config.max_running) if self._config.speculation == "prompt_lookup" else None
 
 
 def build(config: TorchEngineConfig) -> TorchEngine:

@@ -25,6 +25,7 @@ _GEMMA_NORMS = (
     *("pre_feedforward_layernorm", "post_feedforward_layernorm"),
 )
 _INT4, _INT8 = 0, 1
+_KV_KINDS = {"float16": 0, "int8": 1}
 _ACTIVATIONS = {"silu": 0, "gelu_tanh": 1}
 _LANES = 16
 
@@ -32,14 +33,16 @@ _LANES = 16
 class NativeModel:
     """Owns the native model. Not for use from two threads at once, except that calls release the GIL."""
 
-    def __init__(self, library: ctypes.CDLL, config: ModelConfig, num_blocks: int, threads: int) -> None:
+    def __init__(
+        self, library: ctypes.CDLL, config: ModelConfig, num_blocks: int, threads: int, kv_precision: str
+    ) -> None:
         check_shape(config)
         self._library = library
         self._handle = ctypes.c_void_p()
         c = config
         shape = native.Config(
             *(c.layers, c.hidden, c.intermediate, c.heads, c.kv_heads, c.head_dim, c.vocab_size, num_blocks, threads),
-            *(_ACTIVATIONS[c.activation], c.norm_eps, c.embedding_scale, c.attention_scale),
+            *(_ACTIVATIONS[c.activation], _KV_KINDS[kv_precision], c.norm_eps, c.embedding_scale, c.attention_scale),
         )
         self._check(library.hr_open(ctypes.byref(shape), ctypes.byref(self._handle)))
 

@@ -1,4 +1,4 @@
-"""The model runner on the native CPU kernels: one call a step, weights in 4 or 8 bits or bfloat16, KV in float16."""
+"""The model runner on the native CPU kernels: one call a step, weights in 4, 8 or 16 bits, KV in 8 or 16."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from inference.core.sizing import kv_bytes
 from inference.native import library as native
 
 from .loading import Checkpoint
@@ -15,17 +17,32 @@ from .lora import read_adapter
 from .native_model import NativeModel, fill, fill_adapter
 from .runner_api import BLOCK_SIZE, Candidates, LogitsSummary, ModelSpec, StepBatch
 
-_KV_BYTES = 2
+
+def as_native(batch: StepBatch) -> tuple[native.Batch, list[NDArray[np.int32]]]:
+    """The step as the kernels take it, and the arrays that it points into."""
+    names = ("token_ids", "positions", "query_starts", "block_tables", "logits_rows", "adapter_ids")
+    arrays = [np.ascontiguousarray(getattr(batch, name), dtype=np.int32) for name in names]
+    tokens, sequences, rows = len(batch.token_ids), len(batch.query_starts) - 1, len(batch.logits_rows)
+    shape = (tokens, sequences, batch.block_tables.shape[1], rows)
+    return native.Batch(*shape, *(array.ctypes.data for array in arrays)), arrays
 
 
 class NativeRunner:
     """See ModelRunner. A row's logits are the same bits whatever runs beside it and however its prompt was chunked."""
 
     def __init__(
-        self, library: ctypes.CDLL, checkpoint: Checkpoint, precision: str, num_blocks: int, threads: int
+        self,
+        library: ctypes.CDLL,
+        checkpoint: Checkpoint,
+        precision: str,
+        num_blocks: int,
+        threads: int,
+        *,
+        kv_precision: str = "auto",
     ) -> None:
         self._config = config = checkpoint.config
-        self._model = NativeModel(library, config, num_blocks, threads)
+        kept = "int8" if kv_precision == "int8" else "float16"
+        self._model = NativeModel(library, config, num_blocks, threads, kept)
         self._slots: set[int] = set()
         self._next_slot = 1
         self._logits = torch.empty(0)
@@ -39,19 +56,15 @@ class NativeRunner:
             vocab_size=config.vocab_size,
             context_length=config.context_length,
             eos_ids=config.eos_ids,
-            kv_bytes_per_token=config.kv_values_per_token() * _KV_BYTES,
+            kv_bytes_per_token=kv_bytes(config.kv_values_per_token(), config.head_dim, kept),
             precision=fill(self._model, checkpoint, precision),
             device="cpu",
         )
 
     def forward(self, batch: StepBatch) -> torch.Tensor:
         """See ModelRunner.forward."""
-        names = ("token_ids", "positions", "query_starts", "block_tables", "logits_rows", "adapter_ids")
-        arrays = [np.ascontiguousarray(getattr(batch, name), dtype=np.int32) for name in names]
-        tokens, sequences, rows = len(batch.token_ids), len(batch.query_starts) - 1, len(batch.logits_rows)
-        shape = (tokens, sequences, batch.block_tables.shape[1], rows)
-        logits = self._room(rows)
-        passed = native.Batch(*shape, *(array.ctypes.data for array in arrays))
+        passed, _arrays = as_native(batch)
+        logits = self._room(len(batch.logits_rows))
         self._model.call("hr_forward", ctypes.byref(passed), logits.data_ptr())
         return logits
 

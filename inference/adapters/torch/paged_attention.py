@@ -61,9 +61,10 @@ class PagedKV:
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """Copy block src to block dst in all layers, for each (src, dst) in turn."""
-        blocks = self._memory.view(*self._memory.shape[:2], -1, BLOCK_SIZE, *self._memory.shape[3:])
-        for source, target in pairs:
-            blocks[:, :, target] = blocks[:, :, source]
+        for tensor in self._tensors():
+            blocks = tensor.view(*tensor.shape[:2], -1, BLOCK_SIZE, *tensor.shape[3:])
+            for source, target in pairs:
+                blocks[:, :, target] = blocks[:, :, source]
 
     def attend(
         self,
@@ -75,22 +76,38 @@ class PagedKV:
     ) -> torch.Tensor:
         """Write the step's keys and values, then attend; q [T, heads, d], k and v [T, kv heads, d] -> [T, heads, d]."""
         queries, keys, values = qkv
-        cached_keys, cached_values = self._memory[layer]
-        cached_keys[layout.write_slots] = keys
-        cached_values[layout.write_slots] = values
+        self._write(layer, layout.write_slots, keys, values)
+        queries = self._fitted(queries)
         output = torch.empty_like(queries)
         for part in layout.parts:
+            cached_keys, cached_values = self._read(layer, part.slots)
             key_positions = torch.arange(part.slots.shape[1], device=queries.device)
             seen = key_positions <= part.positions[:, :, None]
             if window:
                 seen &= key_positions > part.positions[:, :, None] - window
             attended = F.scaled_dot_product_attention(
                 queries[part.rows].transpose(1, 2),
-                cached_keys[part.slots].transpose(1, 2),
-                cached_values[part.slots].transpose(1, 2),
+                cached_keys.transpose(1, 2),
+                cached_values.transpose(1, 2),
                 attn_mask=seen[:, None],
                 scale=scale,
                 enable_gqa=True,
             )
             output[part.rows] = attended.transpose(1, 2)
         return output
+
+    def _tensors(self) -> list[torch.Tensor]:
+        """All memory, [layers, 2, blocks * 16, ...]."""
+        return [self._memory]
+
+    def _write(self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+        self._memory[layer, 0, slots] = keys
+        self._memory[layer, 1, slots] = values
+
+    def _read(self, layer: int, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of slots [S, L], [S, L, kv heads, head size] each."""
+        return self._memory[layer, 0, slots], self._memory[layer, 1, slots]
+
+    def _fitted(self, queries: torch.Tensor) -> torch.Tensor:
+        """Queries as they fit the keys that `_read` gives."""
+        return queries

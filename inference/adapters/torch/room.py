@@ -18,6 +18,7 @@ from inference.core.sizing import (
     Workload,
     need,
 )
+from inference.native import library as native
 
 from .config import TorchEngineConfig
 
@@ -49,10 +50,25 @@ def wanted_bytes(config: TorchEngineConfig) -> int | None:
         context=config.kv_tokens,
         concurrency=1,
         weights=weights if weights in WEIGHT_BYTES else "bfloat16",
-        kv="float32" if on_cpu else "fp8" if config.kv_precision == "fp8" else "bfloat16",
+        kv=_kv_precision(config),
         step_tokens=config.step_tokens,
     )
     return need(_without_windows(shape), load, HOST_OVERHEAD if on_cpu else DEVICE_OVERHEAD).total
+
+
+def _kv_precision(config: TorchEngineConfig) -> str:
+    """How keys and values will be held. A model whose shape the kernels lack, which nothing here sees, takes more."""
+    if config.kv_precision != "auto":
+        return config.kv_precision
+    if config.device != "cpu":
+        return "float32" if config.precision == "float32" else "bfloat16"
+    if config.precision == "float32":
+        return "float32"
+    try:
+        native.load()
+    except native.NativeUnavailable:
+        return "bfloat16" if config.precision == "bfloat16" else "float32"
+    return "float16"
 
 
 def _without_windows(shape: ModelShape) -> ModelShape:

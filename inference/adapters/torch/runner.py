@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,9 @@ from .runner_api import ModelRunner
 from .torch_runner import TorchRunner
 
 Precision = Literal["auto", "float32", "bfloat16", "fp8", "int8", "int4"]
-KvPrecision = Literal["auto", "fp8"]
+KvPrecision = Literal["auto", "fp8", "int8"]
+# What each kind of device holds keys and values in; "auto" is as the weights compute, float16 in the native kernels.
+KV_PRECISIONS: Mapping[str, tuple[KvPrecision, ...]] = {"cpu": ("auto", "int8"), "cuda": ("auto", "fp8")}
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +35,7 @@ class RunnerOptions:
     sha256: str | None = None
     device: str = "cpu"
     precision: Precision = "auto"
-    # CUDA alone has another than the weights' own.
+    # One of the device's KV_PRECISIONS.
     kv_precision: KvPrecision = "auto"
     # KV memory, in blocks of 16 tokens.
     num_blocks: int = 1024
@@ -43,19 +46,23 @@ def build_runner(options: RunnerOptions) -> ModelRunner:
     """Load a model. Takes seconds. Raises ModelError when the files are not a model that can be served."""
     checkpoint = load_checkpoint(options.path, options.sha256)
     device = torch.device(options.device)
+    if options.kv_precision not in KV_PRECISIONS.get(device.type, ("auto",)):
+        raise ModelError(f"kv_precision {options.kv_precision!r} is not for {device.type}")
     if device.type == "cpu":
         library = None if options.precision == "float32" else _kernels(checkpoint)
         # The native kernels bring their own threads; torch's, waiting for work beside them, would take their cores.
         torch.set_num_threads(1 if library is not None else options.threads)
         if library is not None:
-            return NativeRunner(library, checkpoint, options.precision, options.num_blocks, options.threads)
+            sizes = options.num_blocks, options.threads
+            return NativeRunner(library, checkpoint, options.precision, *sizes, kv_precision=options.kv_precision)
     if device.type == "cuda":
         runner = _cuda_runner(checkpoint, device, options)
         if runner is not None:
             return runner
     if "fp8" in (options.precision, options.kv_precision):
         raise ModelError(f"fp8 needs the CUDA kernels, which do not run {checkpoint.config.name!r} on {device.type}")
-    return TorchRunner(checkpoint, device, _torch_dtype(device, options.precision), options.num_blocks)
+    dtype = _torch_dtype(device, options.precision)
+    return TorchRunner(checkpoint, device, dtype, options.num_blocks, kv_precision=options.kv_precision)
 
 
 def _cuda_runner(checkpoint: Checkpoint, device: torch.device, options: RunnerOptions) -> ModelRunner | None:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import torch
 
+from inference.core.sizing import kv_bytes
+
 from . import logits as in_torch
+from .int8_memory import Int8KV
 from .loading import Checkpoint
 from .lora import Lora, LoraPair, read_adapter
 from .network import TorchNetwork
@@ -17,10 +20,19 @@ from .runner_api import BLOCK_SIZE, Candidates, LogitsSummary, ModelSpec, StepBa
 class TorchRunner:
     """See ModelRunner."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, num_blocks: int) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        dtype: torch.dtype,
+        num_blocks: int,
+        *,
+        kv_precision: str = "auto",
+    ) -> None:
         config = checkpoint.config
         self._network = TorchNetwork(checkpoint, device, dtype)
-        self._memory = PagedKV(config, num_blocks, dtype, device)
+        kept = "int8" if kv_precision == "int8" else str(dtype).removeprefix("torch.")
+        self._memory = (Int8KV if kept == "int8" else PagedKV)(config, num_blocks, dtype, device)
         self._adapters: dict[int, Lora] = {}
         self._next_slot = 1
         self.block_size = BLOCK_SIZE
@@ -33,7 +45,7 @@ class TorchRunner:
             vocab_size=config.vocab_size,
             context_length=config.context_length,
             eos_ids=config.eos_ids,
-            kv_bytes_per_token=config.kv_values_per_token() * dtype.itemsize,
+            kv_bytes_per_token=kv_bytes(config.kv_values_per_token(), config.head_dim, kept),
             precision=str(dtype).removeprefix("torch."),
             device=device.type,
         )

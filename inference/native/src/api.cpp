@@ -88,6 +88,11 @@ int hr_candidates(Model* model, const headrace::Logits* logits, const int64_t* w
   return guarded([&] { headrace::candidates(model->pool, *logits, which, temperature, rows, count, *to); });
 }
 
+int hr_attend(Model* model, const headrace::Batch* batch, int layer, const float* queries, const float* keys,
+              const float* values, float* out) {
+  return guarded([&] { model->attend_only(*batch, layer, queries, keys, values, out); });
+}
+
 int hr_copy_block(Model* model, int from, int to) {
   return guarded([&] { model->memory.copy(from, to); });
 }

@@ -1,5 +1,6 @@
 #include "model.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "simd.h"
@@ -28,7 +29,7 @@ const float* or_null(const std::vector<float>& values) { return values.empty() ?
 Model::Model(const Config& c)
     : config(c),
       pool(c.threads, c.layers * kLayerStages + kOtherStages),
-      memory(c.layers, c.blocks, c.kv_heads, c.head_size),
+      memory(c.kv_kind, c.layers, c.blocks, c.kv_heads, c.head_size),
       layers(c.layers),
       scratch_(pool.size()) {}
 
@@ -67,17 +68,38 @@ void Model::forward(const Batch& batch, float* logits) {
   });
 }
 
+void Model::attend_only(const Batch& batch, int layer, const float* queries, const float* keys, const float* values,
+                        float* out) {
+  prepare(batch);
+  const size_t width = size_t(batch.tokens) * config.heads * config.head_size;
+  const size_t kv_width = width / config.heads * config.kv_heads;
+  std::copy_n(queries, width, queries_.data());
+  std::copy_n(keys, kv_width, keys_.data());
+  std::copy_n(values, kv_width, values_.data());
+  pool.run([&](Worker& worker) {
+    Step step{batch, false};
+    worker.each(batch.tokens, [&](int t) { set_angles(batch, t); });
+    rotate_and_store(worker, step, layer);
+    attend_all(worker, step, layer);
+  });
+  std::copy_n(attended_.data(), width, out);
+}
+
 void Model::embed(Worker& worker, const Batch& batch) {
   worker.each(batch.tokens, [&](int t) {
     float* row = &x_[size_t(t) * config.hidden];
     unpack_row(embedding, batch.token_ids[t], row);
     for (int i = 0; i < config.hidden; i++) row[i] *= config.embedding_scale;
-    const int half = config.head_size / 2;
-    for (size_t r = 0; r < rotations.size(); r++) {
-      float* cos = &angles_[(r * batch.tokens + t) * config.head_size];
-      for (int i = 0; i < half; i++) sincosf(float(batch.positions[t]) * rotations[r][i], &cos[half + i], &cos[i]);
-    }
+    set_angles(batch, t);
   });
+}
+
+void Model::set_angles(const Batch& batch, int t) {
+  const int half = config.head_size / 2;
+  for (size_t r = 0; r < rotations.size(); r++) {
+    float* cos = &angles_[(r * batch.tokens + t) * config.head_size];
+    for (int i = 0; i < half; i++) sincosf(float(batch.positions[t]) * rotations[r][i], &cos[half + i], &cos[i]);
+  }
 }
 
 void Model::set_rotation(int layer, std::vector<float> frequencies, int window) {
@@ -131,6 +153,7 @@ void Model::rotate_and_store(Worker& worker, Step& step, int index) {
     for (int h = 0; h < config.heads; h++, query += size) {
       if (!layer.norms[kQueryNorm].empty()) rms_norm(query, layer.norms[kQueryNorm].data(), size, config.norm_eps, query);
       rotate(query, cos, sin, size);
+      if (config.kv_kind == KvKind::kInt8) spread(query, size);
       for (int i = 0; i < size; i++) query[i] *= config.attention_scale;
     }
     float *key = &keys_[size_t(t) * config.kv_heads * size], *value = &values_[size_t(t) * config.kv_heads * size];
@@ -138,6 +161,7 @@ void Model::rotate_and_store(Worker& worker, Step& step, int index) {
     for (int h = 0; h < config.kv_heads; h++, key += size, value += size) {
       if (!layer.norms[kKeyNorm].empty()) rms_norm(key, layer.norms[kKeyNorm].data(), size, config.norm_eps, key);
       rotate(key, cos, sin, size);
+      if (config.kv_kind == KvKind::kInt8) spread(key, size);
       memory.write(index, block, position % kBlock, h, key, value);
     }
   });

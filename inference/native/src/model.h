@@ -22,6 +22,7 @@ struct Config {
   int32_t layers, hidden, intermediate, heads, kv_heads, head_size, vocabulary;
   int32_t blocks, threads;
   Activation activation;
+  KvKind kv_kind;
   float norm_eps, embedding_scale, attention_scale;
 };
 
@@ -56,6 +57,10 @@ class Model {
   // Logits of the wanted rows, [rows, vocabulary].
   void forward(const Batch& batch, float* logits);
 
+  // A layer's attention alone, with rotation and KV memory: [tokens, heads, head size] queries and results, [tokens, kv
+  // heads, head size] keys and values. For tests of the kernels.
+  void attend_only(const Batch& batch, int layer, const float* queries, const float* keys, const float* values, float* out);
+
   // The layer's rotary frequencies, radians a position, [head size / 2], and its window.
   void set_rotation(int layer, std::vector<float> frequencies, int window);
 
@@ -74,6 +79,7 @@ class Model {
 
   void prepare(const Batch& batch);
   void embed(Worker& worker, const Batch& batch);
+  void set_angles(const Batch& batch, int token);
   void attention(Worker& worker, Step& step, int layer);
   void feed_forward(Worker& worker, Step& step, int layer);
   void logits_of(Worker& worker, const Batch& batch, float* logits);
@@ -89,7 +95,7 @@ class Model {
   std::vector<float> angles_;    // [rotations, tokens, cosines | sines]
   std::vector<int32_t> owners_;  // the sequence of each row
   Inputs inputs_;
-  std::vector<std::vector<float>> scratch_;  // one a thread
+  std::vector<AttentionScratch> scratch_;  // one a thread
 };
 
 }  // namespace headrace

@@ -28,6 +28,29 @@ inline void rotate(float* head, const float* cos, const float* sin, int size) {
   }
 }
 
+// Hadamard transform of one head in place, in parts of the largest power of two that divides `size` (a multiple of 16).
+// Queries and keys that are both transformed have the same products, and what stands out in one channel of a key (as
+// Qwen's biases do) is spread over all of them, where it does not drown the others when they are rounded together.
+inline void spread(float* head, int size) {
+  const int part = size & -size;
+  for (int stride = 1; stride < kLanes; stride *= 2) {
+    for (int i = 0; i < size; i += kLanes) {
+      const vf x = load<vf>(head + i), other = __builtin_shuffle(x, lanes() ^ stride);
+      store(head + i, (lanes() & stride) != 0 ? other - x : x + other);
+    }
+  }
+  for (int stride = kLanes; stride < part; stride *= 2) {
+    for (int i = 0; i < size; i += kLanes) {
+      if (i & stride) continue;
+      const vf a = load<vf>(head + i), b = load<vf>(head + i + stride);
+      store(head + i, a + b);
+      store(head + i + stride, a - b);
+    }
+  }
+  const float length = 1.0f / __builtin_sqrtf(float(part));
+  for (int i = 0; i < size; i += kLanes) store(head + i, load<vf>(head + i) * length);
+}
+
 // activation(gate) * up for 16 values. gelu's tanh form is x * sigmoid of twice its argument.
 inline vf gated(Activation activation, vf gate, vf up) {
   vf inner = gate;

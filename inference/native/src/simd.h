@@ -68,6 +68,12 @@ inline float sum(vf a) {
 #endif
 }
 
+inline int32_t sum(vi a) {
+  int32_t total = 0;
+  for (int i = 0; i < kLanes; i++) total += a[i];
+  return total;
+}
+
 inline float largest(vf a) {
 #if defined(__AVX512F__)
   return _mm512_reduce_max_ps((__m512)a);
@@ -87,6 +93,19 @@ inline vi dot4(vi acc, vb weights, int32_t x) {
   std::memcpy(bytes, &x, 4);
   for (int n = 0; n < kLanes; n++)
     for (int k = 0; k < 4; k++) acc[n] += int32_t(weights[4 * n + k]) * bytes[k];
+  return acc;
+#endif
+}
+
+// acc[n] += sum over 4 k of x[k] (unsigned) * values[n][k] (signed).
+inline vi dot4_of_signed(vi acc, const uint8_t* x, vb values) {
+#if defined(__AVX512VNNI__)
+  int32_t word;
+  std::memcpy(&word, x, 4);
+  return (vi)_mm512_dpbusd_epi32((__m512i)acc, _mm512_set1_epi32(word), (__m512i)values);
+#else
+  for (int n = 0; n < kLanes; n++)
+    for (int k = 0; k < 4; k++) acc[n] += int32_t(x[k]) * int8_t(values[4 * n + k]);
   return acc;
 #endif
 }

@@ -8,7 +8,7 @@ import pytest
 
 from inference import planning
 from inference.core.gpus import GPUS, alternatives, cheaper_ways, place, plan
-from inference.core.sizing import GIB, SizingError, Workload, need, precision_of, shape_of, tokens_per_second
+from inference.core.sizing import GIB, SizingError, Workload, kv_bytes, need, precision_of, shape_of, tokens_per_second
 
 LLAMA3_8B = {
     "hidden_size": 4096,
@@ -142,6 +142,12 @@ def test_cheaper_ways_fit_and_each_takes_fewer_devices_than_the_one_before():
     # An 8-bit cache loses least, so it comes first where it is enough.
     assert (ways[0].load.weights, ways[0].load.kv) == ("bfloat16", "fp8")
     assert cheaper_ways(plan(shape, Workload(8192, 1), GPUS["h100"])) == ()
+
+
+def test_eight_bits_of_cache_have_a_scale_for_each_key_and_value():
+    assert kv_bytes(2 * 30 * 3 * 64, 64, "float16") == 23040
+    assert kv_bytes(2 * 30 * 3 * 64, 64, "int8") == 11880
+    assert need(shape_of(LLAMA3_8B), Workload(8192, 32, kv="int8")).kv == 32 * 8192 * (65536 + 1024)
 
 
 def test_most_concurrent_is_the_edge_of_what_fits():

@@ -21,7 +21,7 @@ def test_what_cannot_fit_is_refused_with_the_sum(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B))
     config = TorchEngineConfig(model_path=tmp_path, kv_tokens=8192)
     monkeypatch.setattr(room, "free_bytes", lambda device: 8 * 2**30)
-    with pytest.raises(ValueError, match=r"needs about 17\.\d GiB and 8\.0 GiB are free on cpu; lower kv_tokens"):
+    with pytest.raises(ValueError, match=r"needs about 1[67]\.\d GiB and 8\.0 GiB are free on cpu; lower kv_tokens"):
         build(config)
     monkeypatch.setattr(room, "free_bytes", lambda device: 32 * 2**30)
     build(config)
@@ -38,6 +38,26 @@ def test_eight_bits_take_half_the_room(tmp_path):
     assert weights - both == 65536 * 65536
 
 
+def test_eight_bits_on_the_cpu_take_half_the_room_of_float16(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B))
+    monkeypatch.setattr(room.native, "load", lambda: None)
+    names = {"model_path": tmp_path, "kv_tokens": 65536}
+    narrow = room.wanted_bytes(TorchEngineConfig(**names, kv_precision="int8"))
+    half = room.wanted_bytes(TorchEngineConfig(**names))
+    exact = room.wanted_bytes(TorchEngineConfig(**names, precision="float32"))
+    # 65,536 numbers a token, and a scale of two bytes for every 128 of them.
+    assert half - narrow == 65536 * (2 * 65536 - 65536 - 1024)
+    assert exact - room.wanted_bytes(TorchEngineConfig(**names, precision="float32", kv_precision="int8")) == (
+        65536 * (4 * 65536 - 65536 - 1024)
+    )
+
+    def not_built():
+        raise room.native.NativeUnavailable("not built")
+
+    monkeypatch.setattr(room.native, "load", not_built)
+    assert room.wanted_bytes(TorchEngineConfig(**names)) - half == 65536 * 2 * 65536
+
+
 def test_free_memory_of_this_machine_is_known():
     assert 2**20 < room.free_bytes("cpu") < 2**50
 
@@ -48,6 +68,9 @@ def test_free_memory_of_this_machine_is_known():
         ({"speculation": "draft"}, "draft_path belongs"),
         ({"max_running": 64, "step_tokens": 64}, "step_tokens 64 must exceed"),
         ({"kv_tokens": 1}, "kv_tokens must be at least 64"),
+        ({"kv_precision": "fp8"}, "kv_precision 'fp8': cpu has auto, int8"),
+        ({"kv_precision": "int8", "device": "cuda:1"}, "kv_precision 'int8': cuda:1 has auto, fp8"),
+        ({"kv_precision": "int3"}, "kv_precision 'int3': cpu has auto, int8"),
     ],
 )
 def test_settings_that_cannot_go_together_are_refused(tmp_path, changes, words):

@@ -35,6 +35,13 @@ async def test_answer_is_the_models_own():
     assert runner.closed
 
 
+async def test_revision_tells_what_keys_and_values_are_held_in():
+    async with serving(FakeRunner()) as engine:
+        plain = engine.info.revision
+    async with serving(FakeRunner(), kv_precision="int8") as engine:
+        assert engine.info.revision == f"{plain}-kv-int8"
+
+
 async def test_end_of_text_stops_and_is_not_given_out():
     runner = FakeRunner()
     prompt = next(

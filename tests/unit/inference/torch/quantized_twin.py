@@ -36,13 +36,13 @@ class QuantizedTwin:
                 wide = name in ("embed_tokens.weight", "lm_head.weight") or precision == "int8"
                 rounded = quantize(weight.numpy(), 8 if wide else 4)
                 network._weights[name] = torch.from_numpy(rounded.dense())
-        self.memory = _HalfKV(checkpoint.config, num_blocks, torch.float32, torch.device("cpu"))
+        self.memory = HalfKV(checkpoint.config, num_blocks, torch.float32, torch.device("cpu"))
 
     def forward(self, batch: StepBatch) -> torch.Tensor:
         return self.network.forward(batch, self.memory, {})
 
 
-class _HalfKV(PagedKV):
+class HalfKV(PagedKV):
     """Keys and values rounded to float16, as the kernels store them."""
 
     def attend(self, layer: int, layout: StepLayout, qkv: Any, scale: float, window: int) -> torch.Tensor:

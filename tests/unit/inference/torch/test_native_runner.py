@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("kernels")
 TEXT = np.random.default_rng(3).integers(3, 160, size=60).tolist()
 
 
-def load(folder: Path, precision: Any = "int8") -> ModelRunner:
-    runner = build_runner(RunnerOptions(folder, precision=precision, num_blocks=64))
+def load(folder: Path, precision: Any = "int8", kv_precision: Any = "auto") -> ModelRunner:
+    runner = build_runner(RunnerOptions(folder, precision=precision, kv_precision=kv_precision, num_blocks=64))
     assert isinstance(runner, NativeRunner)
     assert runner.spec.precision == precision
     return runner
@@ -44,9 +44,9 @@ def test_agrees_with_its_torch_twin(family: tuple[Path, Any], precision: str) ->
         assert relative_error(actual, expected) < 0.05
 
 
-@pytest.fixture(scope="module")
-def runner(llama: tuple[Path, Any]) -> ModelRunner:
-    return load(llama[0], "int4")
+@pytest.fixture(scope="module", params=["auto", "int8"])
+def runner(llama: tuple[Path, Any], request: pytest.FixtureRequest) -> ModelRunner:
+    return load(llama[0], "int4", request.param)
 
 
 @settings(max_examples=30, deadline=None)
