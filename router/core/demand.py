@@ -114,6 +114,8 @@ def _chat(chat: chat_pb2.ChatPrompt, needs: set[Capability]) -> int:
                 needs.add("vision")
             else:
                 chars += len(part.text)
+        chars += sum(len(call.arguments_json) for call in message.tool_calls)
+    chars += sum(len(tool.description) + len(tool.parameters_json) for tool in chat.tools)
     if _tools(chat):
         needs.add("tools")
     return chars

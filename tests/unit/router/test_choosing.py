@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.router.v1 import router_pb2
 from mesh.errors import FailedPrecondition, Outcome, ResourceExhausted, Unavailable
 from router.core import filters, scorers
 from router.core.catalog import Deployment, KeywordRule, Model, Price, Ramp
 from router.core.choosing import Choice
+from router.core.demand import demand_of
 from tests.unit.router.surroundings import World, demand
 
 
@@ -20,6 +22,17 @@ def dep(name: str, **options) -> Deployment:
 
 def model(*chain, **options) -> Model:
     return Model(name="pub", chain=chain, **options)
+
+
+def test_tools_and_past_calls_count_towards_the_prompt() -> None:
+    request = router_pb2.GenerateRequest()
+    chat = request.generation.prompt.chat
+    chat.messages.add(role=3).content.add(text="x" * 400)
+    plain = demand_of(request).prompt_tokens
+    chat.tools.add(name="f", description="y" * 400, parameters_json="z" * 800)
+    chat.messages.add(role=4).tool_calls.add(id="c", name="f", arguments_json="a" * 400)
+    assert demand_of(request).prompt_tokens == plain + 400
+    assert demand_of(request).needs == {"chat", "tools"}
 
 
 ALL = (
