@@ -106,8 +106,8 @@ def _from_gguf(path: Path) -> TextModel:
         prefix=prefix,
         byte_level=byte_level,
     )
-    source = fields.get("tokenizer.chat_template")
-    return TextModel(tokenizer, ChatTemplate(source, control, names) if source else None)
+    sources = (fields.get(key) for key in ("tokenizer.chat_template", "tokenizer.chat_template.tool_use"))
+    return TextModel(tokenizer, *(ChatTemplate(source, control, names) if source else None for source in sources))
 
 
 def _from_folder(folder: Path) -> TextModel:
@@ -125,9 +125,9 @@ def _from_folder(folder: Path) -> TextModel:
         byte_level='"ByteLevel"' in json.dumps([document.get("pre_tokenizer"), document.get("decoder")]),
         rest=_without_leading_space(document),
     )
-    source = _template_of(folder, settings)
     names = {name: _token_text(settings[name]) for name in ("bos_token", "eos_token") if settings.get(name)}
-    return TextModel(tokenizer, ChatTemplate(source, control, names) if source else None)
+    sources = _templates_of(folder, settings)
+    return TextModel(tokenizer, *(ChatTemplate(source, control, names) if source else None for source in sources))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -147,15 +147,16 @@ def _without_leading_space(document: dict[str, Any]) -> Library | None:
     return Library.from_str(json.dumps(changed))
 
 
-def _template_of(folder: Path, settings: dict[str, Any]) -> str | None:
+def _templates_of(folder: Path, settings: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The template, and the one for conversations with tools where there is another."""
     file = folder / "chat_template.jinja"
     if file.exists():
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8"), None
     source = settings.get("chat_template")
     if isinstance(source, list):
         named = {entry["name"]: entry["template"] for entry in source}
-        source = named.get("default")
-    return source
+        return named.get("default"), named.get("tool_use")
+    return source, None
 
 
 def _token_text(value: str | dict[str, Any]) -> str:

@@ -87,7 +87,7 @@ def _chat_ids(chat: ChatPrompt, info: EngineInfo, text: TextModel) -> tuple[int,
     turns = turns_of(chat, text.calls)
     # Tools that may not be called are described all the same: past answers of theirs would puzzle a model.
     tools = tools_of(chat) if calls_tools(info) else []
-    if not text.takes_tools:
+    if not text.takes_tools(given=bool(tools)):
         turns, tools = spelt_out(turns, tools, text.calls), []
     try:
         return text.encode_chat(turns, tools)

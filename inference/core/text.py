@@ -46,20 +46,25 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TextModel:
-    """A model's text side. `template` is None for a model that was never taught to chat."""
+    """A model's text side. `template` is None for a model that was never taught to chat.
+
+    `tool_template` is the one for conversations with tools, of models that have two.
+    """
 
     tokenizer: Tokenizer
     template: ChatTemplate | None
+    tool_template: ChatTemplate | None = None
 
     @property
     def calls(self) -> Format:
         """How the model writes calls of tools."""
-        return format_of(self.template.source if self.template is not None else "")
+        template = self.tool_template or self.template
+        return format_of(template.source if template is not None else "")
 
-    @property
-    def takes_tools(self) -> bool:
-        """Whether the template itself describes tools, and writes calls and their answers."""
-        return self.template is not None and self.template.takes_tools
+    def takes_tools(self, *, given: bool) -> bool:
+        """Whether the template itself describes tools, where some are `given`, and writes calls and their answers."""
+        template = self._template_for(given=given)
+        return template is not None and template.takes_tools
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Raw text as the model wants it, with its beginning-of-text token where it has one."""
@@ -70,15 +75,19 @@ class TextModel:
 
         Raises TemplateError where the template refuses it, and ValueError where there is none.
         """
-        if self.template is None:
+        template = self._template_for(given=bool(tools))
+        if template is None:
             raise ValueError("this model has no chat template")
         ids: list[int] = []
-        for piece in self.template.render(turns, tools):
+        for piece in template.render(turns, tools):
             if piece.control:
                 ids.append(self.tokenizer.control[piece.text])
             else:
                 ids += self.tokenizer.encode(piece.text, first=not ids)
         return tuple(ids)
+
+    def _template_for(self, *, given: bool) -> ChatTemplate | None:
+        return self.tool_template if given and self.tool_template is not None else self.template
 
 
 __all__ = ["ChatTemplate", "Rendered", "TextModel", "Tokenizer", "Turn"]

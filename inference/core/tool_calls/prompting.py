@@ -73,13 +73,13 @@ def spelt_out(turns: Iterable[Turn], tools: list[dict[str, Any]], form: Format) 
     made: list[Turn] = []
     answering = False
     for turn in turns:
-        if turn.role != "tool":
-            made.append(Turn(turn.role, _with_calls(turn, form)))
-        else:
-            answer = f"<tool_response>\n{turn.content}\n</tool_response>"
-            if answering:
-                answer = f"{made.pop().content}\n{answer}"
-            made.append(Turn("user", answer))
+        role, text = turn.role, _with_calls(turn, form)
+        if role == "tool":
+            role, text = "user", f"<tool_response>\n{turn.content}\n</tool_response>"
+        if answering and role == "user":
+            # Some templates refuse two turns of a user in a row.
+            text = f"{made.pop().content}\n{text}"
+        made.append(Turn(role, text))
         answering = turn.role == "tool"
     if tools:
         text = _introduction(tools, form)

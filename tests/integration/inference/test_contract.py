@@ -155,6 +155,13 @@ async def test_what_the_model_cannot_do_is_refused(static: Node, spoil: object, 
     assert from_rpc_error(error).field == f"generation.{field}"
 
 
+async def test_tools_that_may_not_be_called_need_no_model_that_calls(static: Node) -> None:
+    request = chat("hello")
+    request.generation.prompt.chat.tools.add(name="f")
+    request.generation.prompt.chat.tool_choice.mode = chat_pb2.ToolChoice.MODE_NONE
+    assert (await ask(static, request)).text() == (await ask(static, chat("hello"))).text()
+
+
 async def test_the_node_describes_itself(static: Node) -> None:
     (card,) = (await static.stub.Describe(pb.DescribeRequest())).models
     assert card.name == "static"

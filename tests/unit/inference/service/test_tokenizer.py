@@ -13,6 +13,7 @@ from inference.adapters.model_files import SMOLLM2
 from inference.adapters.tokenizer import load_text_model
 from inference.core.templating import Turn
 from inference.core.text import TextModel
+from inference.core.tool_calls.formats import MISTRAL
 
 TRICKY = (
     "",
@@ -59,11 +60,31 @@ def test_the_chat_template_is_the_models_own(smollm2: TextModel) -> None:
     assert ids.count(control["<|im_end|>"]) == 2
 
 
-def test_markers_of_calls_are_text_of_an_answer_and_no_other_control_token_is(tmp_path: Path) -> None:
+def save_library(folder: Path) -> None:
     library = Library(WordLevel({"a": 0}, unk_token="a"))
     library.pre_tokenizer = ByteLevel(add_prefix_space=False)
     library.add_special_tokens(["</s>", "[TOOL_CALLS]"])
-    library.save(str(tmp_path / "tokenizer.json"))
+    library.save(str(folder / "tokenizer.json"))
+
+
+def test_a_second_template_is_for_conversations_with_tools(tmp_path: Path) -> None:
+    save_library(tmp_path)
+    templates = [
+        {"name": "default", "template": "</s>"},
+        {"name": "tool_use", "template": "[TOOL_CALLS][{% for tool in tools %}a{% endfor %}"},
+    ]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": templates}))
+    text = load_text_model(tmp_path)
+    control = text.tokenizer.control
+    assert text.encode_chat([Turn("user", "a")]) == (control["</s>"],)
+    assert text.encode_chat([Turn("user", "a")], [{}])[0] == control["[TOOL_CALLS]"]
+    assert text.calls is MISTRAL
+    assert text.takes_tools(given=True)
+    assert not text.takes_tools(given=False)
+
+
+def test_markers_of_calls_are_text_of_an_answer_and_no_other_control_token_is(tmp_path: Path) -> None:
+    save_library(tmp_path)
     tokenizer = load_text_model(tmp_path).tokenizer
     control = tokenizer.control
     assert tokenizer.token_bytes(control["[TOOL_CALLS]"]) == b"[TOOL_CALLS]"

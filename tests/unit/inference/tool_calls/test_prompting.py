@@ -75,12 +75,12 @@ def test_tools_are_described_in_the_system_message() -> None:
 
 
 def test_past_calls_and_answers_become_text_of_the_usual_roles() -> None:
-    made = plainly(chat(*TURNS, tools=()))
+    made = plainly(chat(*TURNS, {"role": "ROLE_USER", "content": [{"text": "Well?"}]}, tools=()))
     call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo", "days": [1, 2]}}\n'
     assert made == (
         "<|im_start|>user\nRain in Oslo?<|im_end|>\n"
         f"<|im_start|>assistant\nLet me see.\n{call}</tool_call>\n{call}</tool_call><|im_end|>\n"
-        "<|im_start|>user\n<tool_response>\nrain\n</tool_response>\n<tool_response>\nsnow\n</tool_response><|im_end|>\n"
+        "<|im_start|>user\n<tool_response>\nrain\n</tool_response>\n<tool_response>\nsnow\n</tool_response>\nWell?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
 
