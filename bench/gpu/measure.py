@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import gc
 import time
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from bench.gpu.bandwidth import copy_bandwidth
-from bench.gpu.model import LLAMA3_8B, bytes_per_step, kv_bytes_per_token, random_checkpoint
+from bench.gpu.model import LLAMA3_8B, bytes_per_step, embedding_bytes, kv_bytes_per_token, random_checkpoint
 from bench.gpu.transformers_generate import Peer
 from bench.gpu.workload import Clients, Measured, Work
 from inference.adapters.torch.cuda.runner import CudaRunner
 
 STREAMS = (1, 16, 64, 128)
 TARGETS = {"gpu_fp8_tok_s_64": 12000, "gpu_fp8_ttft_ms_64": 100, "gpu_bf16_roofline_1": 0.75}
-SHORT = {"bfloat16": "bf16", "fp8": "fp8"}
+SHORT = {"bfloat16": "bf16", "fp8": "fp8", "int4": "int4", "int8": "int8"}
+# What a full run measures, in this order: the last only if it began less than so many seconds ago.
+FULL = ("bfloat16", "fp8", "int4")
+_TIME_FOR_THE_LAST_S = 360
 BLOCK = 16
 HEADER = (
     f"{'streams':>8}{'tok/s':>9}{'transformers':>14}{'ttft p50':>10}{'p95':>8}{'burst':>8}{'step':>8}{'roofline':>10}"
@@ -35,8 +39,9 @@ class Setting:
     bandwidth: float
 
 
-def measure(quick: bool, only: str | None, kv: str) -> list[dict[str, Any]]:
-    """Every figure of the device, printed as it comes."""
+def measure(quick: bool, only: str | None, kv: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Every figure of the device, printed as it comes, and the precisions that failed, with a traceback each."""
+    began = time.monotonic()
     device, work = torch.device("cuda"), Work(rounds=2 if quick else 4)
     setting = Setting(device, kv, (1, 64) if quick else STREAMS, work, copy_bandwidth(device))
     free_memory()
@@ -45,11 +50,20 @@ def measure(quick: bool, only: str | None, kv: str) -> list[dict[str, Any]]:
     print("Closed loop: a client sends its next prompt when an answer ends; arrivals are evenly spread, after a first")
     print("round in which all come at once (burst: the median first token of that round). Times in milliseconds.")
     figures = [figure("gpu_copy_tb_s", setting.bandwidth / 1e12, "TB/s")]
-    peers = {} if quick or only == "fp8" else transformers_tok_s(setting)
-    for precision in SHORT if only is None else (only,):
-        figures += measure_precision(precision, setting, peers)
+    peers = {} if quick or only not in (None, "bfloat16") else transformers_tok_s(setting)
+    failed = []
+    for precision in FULL if only is None else (only,):
+        if precision == FULL[-1] and only is None and time.monotonic() - began > _TIME_FOR_THE_LAST_S:
+            print(f"\n{precision}: left out, for time")
+            continue
+        try:
+            figures += measure_precision(precision, setting, peers)
+        except Exception:
+            # Device time is rare: what the others would show is not lost with this one.
+            traceback.print_exc()
+            failed.append(precision)
         free_memory()
-    return figures
+    return figures, failed
 
 
 def measure_precision(precision: str, setting: Setting, peers: dict[int, float]) -> list[dict[str, Any]]:
@@ -78,7 +92,7 @@ def measure_precision(precision: str, setting: Setting, peers: dict[int, float])
 
 def blocks_that_fit(precision: str, kv: str) -> int:
     """KV blocks beside the weights, the input embedding included, with room for a step's own memory."""
-    weights = bytes_per_step(LLAMA3_8B, precision) + LLAMA3_8B.vocab_size * LLAMA3_8B.hidden * 2
+    weights = bytes_per_step(LLAMA3_8B, precision) + embedding_bytes(LLAMA3_8B, precision)
     room = int(0.85 * torch.cuda.mem_get_info()[0]) - weights
     return room // (BLOCK * kv_bytes_per_token(LLAMA3_8B, kv))
 
@@ -116,7 +130,8 @@ def transformers_tok_s(setting: Setting) -> dict[int, float]:
         peer = Peer(LLAMA3_8B, setting.device)
         for n in setting.streams:
             measured[n] = peer.tok_s(n, setting.work)
-    except (ImportError, torch.OutOfMemoryError) as error:
+    except Exception as error:
+        # Whatever keeps the peer from running keeps ours from nothing.
         print(f"transformers was measured at {list(measured) or 'no'} streams only: {error}")
     peer = None
     free_memory()

@@ -9,6 +9,7 @@ import torch
 from inference.adapters.torch.loading import Checkpoint, ModelConfig
 from inference.adapters.torch.loading.checkpoint import expected_shapes
 from inference.adapters.torch.loading.weights import Grouped
+from inference.core.sizing import WEIGHT_BYTES
 
 # From the model's public config.json, without its rope scaling (Llama 3, not 3.1).
 LLAMA3_8B = ModelConfig(
@@ -56,10 +57,19 @@ def random_checkpoint(config: ModelConfig, device: torch.device) -> Checkpoint:
 
 
 def bytes_per_step(config: ModelConfig, precision: str) -> int:
-    """Weights that one decode step must read: every layer's and the output layer's, which keeps its 16 bits."""
+    """Weights that one decode step must read: every layer's and the output layer's, which is held in more bits."""
     shapes = expected_shapes(config)
     layers = sum(torch.Size(shape).numel() for name, shape in shapes.items() if name.startswith("layers."))
-    return layers * (1 if precision == "fp8" else 2) + config.vocab_size * config.hidden * 2
+    return int(layers * WEIGHT_BYTES[precision] + config.vocab_size * config.hidden * _table_bytes(precision))
+
+
+def embedding_bytes(config: ModelConfig, precision: str) -> int:
+    """The input embedding, of which a step reads a few rows."""
+    return int(config.vocab_size * config.hidden * _table_bytes(precision))
+
+
+def _table_bytes(precision: str) -> float:
+    return WEIGHT_BYTES["int8" if precision in ("int4", "int8") else "bfloat16"]
 
 
 def kv_bytes_per_token(config: ModelConfig, kv_precision: str) -> int:

@@ -45,6 +45,8 @@ def wanted_bytes(config: TorchEngineConfig) -> int | None:
         return None
     on_cpu = config.device == "cpu"
     weights = stored if config.precision == "auto" else config.precision
+    if config.precision == "auto" and stored == "float32" and not on_cpu:
+        weights = "bfloat16"
     # The cache of all sequences together is one long sequence's, as far as memory goes.
     load = Workload(
         context=config.kv_tokens,

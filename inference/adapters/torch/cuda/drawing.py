@@ -10,6 +10,7 @@ from inference.adapters.torch.sampling import Drawn, Filters, draw_among
 from inference.adapters.torch.sampling_table import SamplingTable, Tickets
 from inference.core.counter_rng import uniform
 
+from .inputs import to_device
 from .launching import Launched, LaunchingRunner
 
 # With top-k within this, so many of the best tokens are sorted; else all are.
@@ -67,15 +68,10 @@ def draw(
 
 def _draw_hot(runner: LaunchingRunner, launched: Launched, columns: NDArray[np.float64], *, few: bool) -> None:
     """Overwrite the tokens of some rows; columns: row, temperature, top-k, top-p, min-p, chance."""
-    on_device = _to_device(columns, launched.logits.device)
+    on_device = to_device(columns, launched.logits.device)
     rows, top_k = on_device[0].long(), on_device[2].int()
     temperature, top_p, min_p = (on_device[i].float() for i in (1, 3, 4))
     vocab = launched.logits.shape[1]
     best = runner.candidates(launched.logits, rows, temperature, min(vocab, _CANDIDATES) if few else vocab)
     tokens, _certain = draw_among(best, Filters(temperature, top_k, top_p, min_p), on_device[5], vocab)
     launched.drawn[rows] = tokens
-
-
-def _to_device(values: NDArray[np.float64], device: torch.device) -> torch.Tensor:
-    host = torch.from_numpy(values)
-    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host

@@ -15,7 +15,7 @@ import torch
 
 from inference.adapters.torch.runner_api import LogitsSummary, StepBatch
 
-from .inputs import Ints, Sizes, join, to_device, view, write_slots
+from .inputs import Ints, Sizes, join, pinned, view, write_slots
 from .kernels.summary import summarize
 from .memory import DevicePages
 from .network import Network
@@ -95,7 +95,7 @@ class DecodeGraph:
             *([np.zeros(0, np.int32)] * 3),
         ]
         flat = join(fields, batch.block_tables, self._sizes)
-        self._static[: len(flat)].copy_(to_device(flat, self._network.device), non_blocking=True)
+        self._static[: len(flat)].copy_(pinned(flat, self._network.device), non_blocking=True)
 
 
 class DecodeGraphs:

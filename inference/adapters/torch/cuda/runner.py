@@ -16,12 +16,13 @@ from inference.adapters.torch.runner_api import BLOCK_SIZE, Candidates, LogitsSu
 
 from .graphs import DecodeGraphs
 from .inputs import Ints, pack, to_device, view
+from .kernels.prefill_attention import TILE
 from .kernels.summary import summarize
 from .launching import Launched
 from .memory import DevicePages
 from .network import Network
 from .rows import FLOAT8
-from .tuning import tune
+from .tuning import WIDE, tune
 
 # Rows whose drawn tokens one step can leave to the next.
 _MOST_DRAWN = 4096
@@ -78,6 +79,20 @@ class CudaRunner:
         if device.type == "cuda":
             tune(self._network.products(), self._network.choices, self._graphs.sizes, device)
             self._graphs.capture()
+            self.warm()
+
+    def warm(self) -> None:
+        """Run prompts of a few lengths on the scrap page, so that no request waits for a kernel to be compiled."""
+        page = self.num_blocks
+        for longest in (TILE + 1, WIDE):
+            lengths = [min(longest, self._network.config.context_length), 1]
+            starts = np.cumsum([0, *lengths]).astype(np.int32)
+            positions = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
+            tables = np.full((2, -(-lengths[0] // BLOCK_SIZE)), page, np.int32)
+            ends = np.array(lengths, np.int32)
+            tokens, none = np.zeros_like(positions), np.zeros(2, np.int32)
+            batch = StepBatch(tokens, positions, starts, ends, tables, starts[1:] - 1, none)
+            self.launch(batch, np.full(len(tokens), -1, np.int32))
 
     def forward(self, batch: StepBatch) -> torch.Tensor:
         """See ModelRunner.forward."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from triton.runtime.errors import OutOfResources
+from triton.runtime.errors import OutOfResources, PTXASError
 
 from .kernels.skinny import Shape
 from .linear import Choices, GroupedLinear, Linear, rows_for
@@ -93,7 +93,7 @@ def _seconds(group: Sequence[Linear], x: Rows) -> float:
         with torch.cuda.graph(graph):
             for product in group:
                 product(x)
-    except OutOfResources:
+    except (OutOfResources, PTXASError):
         return float("inf")
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]  # torch's
     graph.replay()

@@ -147,6 +147,16 @@ def test_what_a_mask_rules_out_is_not_drawn(llama: Checkpoint, device: torch.dev
     torch.testing.assert_close(drawn_from.logsumexp, wanted.logsumexp, rtol=1e-4, atol=1e-4)
 
 
+def test_warming_up_touches_nobodys_memory(llama: Checkpoint, device: torch.device) -> None:
+    """Prompts are run that no request sent, before there are any; what the pages hold stays as it was."""
+    runner = _runner(llama, device)
+    runner.forward(batch([(0, 0, [5, 6, 7])]))
+    held = runner._memory._memory[:, :, :-1].clone()
+    runner.warm()
+    assert torch.equal(runner._memory._memory[:, :, :-1], held)
+    assert runner._memory._memory[:, :, -1].any()
+
+
 def test_steps_without_logits(llama: Checkpoint, device: torch.device) -> None:
     """A chunk in the middle of a prompt."""
     runner = _runner(llama, device)

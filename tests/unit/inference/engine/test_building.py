@@ -38,6 +38,17 @@ def test_eight_bits_take_half_the_room(tmp_path):
     assert weights - both == 65536 * 65536
 
 
+def test_four_bits_take_a_third_on_a_device(tmp_path):
+    """Codes, a scale and a minimum for 32 of them, and tables in eight bits; floats of 32 bits are served in 16."""
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B))
+    names = {"model_path": tmp_path, "device": "cuda", "kv_tokens": 65536}
+    wide = room.wanted_bytes(TorchEngineConfig(**names, precision="bfloat16"))
+    four = room.wanted_bytes(TorchEngineConfig(**names, precision="int4"))
+    assert wide - four == pytest.approx(7.0e9 * (2 - 0.625) + 1.05e9 * (2 - 1.125), rel=0.01)
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B | {"torch_dtype": "float32"}))
+    assert room.wanted_bytes(TorchEngineConfig(**names)) == wide
+
+
 def test_eight_bits_on_the_cpu_take_half_the_room_of_float16(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B))
     monkeypatch.setattr(room.native, "load", lambda: None)

@@ -32,7 +32,7 @@ def _parts(logits, numbers, places, width, PARTS: tl.constexpr, PART: tl.constex
     tl.store(places + row * PARTS + part, part * PART + place)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _joined(
     numbers,
     places,
