@@ -17,6 +17,8 @@ from .linear import Choices, DenseLinear, Float8Linear, GroupedLinear, Linear
 
 PRECISIONS = ("auto", "bfloat16", "float32", "fp8", "int4", "int8")
 _BITS = {"int4": 4, "int8": 8}
+# What torch._scaled_mm takes.
+_FP8_MULTIPLE = 16
 _EMBEDDING, _HEAD = "embed_tokens.weight", "lm_head.weight"
 
 
@@ -60,7 +62,9 @@ class DeviceWeights:
         self.precision = self._stored() if self._as_stored else precision
         self.dtype = dtype or (torch.float32 if precision == "float32" else torch.bfloat16)
         if self.precision in _BITS:
-            self._check_groups()
+            self._check_widths(GROUP)
+        if self.precision == "fp8":
+            self._check_widths(_FP8_MULTIPLE)
 
     def vector(self, name: str) -> torch.Tensor:
         """A norm's weights."""
@@ -104,11 +108,11 @@ class DeviceWeights:
         bits = self._weights["layers.0.mlp.up_proj.weight"].bits
         return f"int{bits}" if bits <= 8 else "bfloat16"
 
-    def _check_groups(self) -> None:
+    def _check_widths(self, multiple: int) -> None:
         c = self._config
         widths = {"hidden": c.hidden, "intermediate": c.intermediate, "attention": c.heads * c.head_dim}
         for name, width in widths.items():
-            if width % GROUP:
+            if width % multiple:
                 raise ModelError(
-                    f"precision {self.precision!r}: {c.name}'s {name} size {width} is no multiple of {GROUP}"
+                    f"precision {self.precision!r}: {c.name}'s {name} size {width} is no multiple of {multiple}"
                 )

@@ -215,9 +215,11 @@ def test_in_bfloat16_it_stays_close(device: torch.device, tmp_path: Path) -> Non
 
 
 def test_widths_that_fill_no_groups_are_refused_by_name(device: torch.device, tmp_path: Path) -> None:
-    _llama(intermediate_size=48).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"int4.*intermediate size 48"):
-        CudaRunner(load_checkpoint(tmp_path), device, "int4", 24)
+    _llama(intermediate_size=40).save_pretrained(tmp_path)
+    checkpoint = load_checkpoint(tmp_path)
+    for precision in ("int4", "fp8"):
+        with pytest.raises(ModelError, match=rf"{precision}.*intermediate size 40"):
+            CudaRunner(checkpoint, device, precision, 24)
 
 
 def test_a_packed_weight_takes_what_is_planned_for_it(device: torch.device) -> None:
