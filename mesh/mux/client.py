@@ -44,6 +44,7 @@ class MuxChannel:
         self._link: _Link | None = None
         self._wanted = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def up(self) -> bool:
@@ -56,9 +57,9 @@ class MuxChannel:
         return self._link.asking.open if self._link else 0
 
     def connect(self) -> None:
-        """Begin to open the stream. Returns at once."""
+        """Begin to open the stream. Returns at once; does nothing after `close`."""
         self._wanted.set()
-        if self._keeper is None:
+        if not self._closed and (self._keeper is None or self._keeper.done()):
             self._keeper = asyncio.create_task(self._keep(), name="mux")
 
     def unary_stream(
@@ -88,15 +89,14 @@ class MuxChannel:
 
         The channel stays open: it is its owner's.
         """
-        keeper, self._keeper = self._keeper, None
+        self._closed = True
         link = self._retire()
-        if keeper is None:
-            return
         if link is not None and grace_s > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(link.over.wait(), grace_s)
-        keeper.cancel()
-        await asyncio.wait((keeper,))
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,))
 
     def _method(
         self,

@@ -44,7 +44,9 @@ class MuxServicer(mux_pb2_grpc.MuxServicer):
             link.drain()
         ends = [asyncio.create_task(end) for end in (link.read(), link.write(), self._closed.wait())]
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for error in filter(None, (end.exception() for end in done)):
+                _log.info("mux.stream_lost", error=str(error) or type(error).__name__)
         finally:
             self._links.discard(link)
             link.cancel_all()
