@@ -26,7 +26,7 @@ _STREAM_S = 2.0
 
 
 async def _read(url: str, key: str, model: str = "steady") -> tuple[float, float, int]:
-    """When the first token and the end came, and how many tokens there were."""
+    """How long the first token took, when the end came, and how many tokens there were."""
     parts = urllib.parse.urlsplit(url)
     question = {
         "model": model,
@@ -70,26 +70,22 @@ async def measure(url: str, key: str, streams: int) -> dict[str, float]:
 async def measure_steady(url: str, key: str, streams: int, seconds: float) -> dict[str, float]:
     """Keep so many streams open; the first of each is warm-up and does not count."""
     firsts: list[float] = []
-    tokens = 0
-    started = time.perf_counter()
-    stop_at = started + seconds
+    rates: list[float] = []
+    stop_at = time.perf_counter() + seconds
 
     async def keep(place: int) -> None:
-        nonlocal tokens
         await asyncio.sleep(place / streams * _STREAM_S)
-        counts = False
-        while time.perf_counter() < stop_at:
-            first, _, count = await _read(url, key, "paced")
-            tokens += count
-            if counts:
-                firsts.append(first)
-            counts = True
+        await _read(url, key, "paced")
+        while (began := time.perf_counter()) < stop_at:
+            first, ended, count = await _read(url, key, "paced")
+            firsts.append(first)
+            rates.append(count / (ended - began))
 
     async with asyncio.timeout(_REQUEST_TIMEOUT_S):
         await asyncio.gather(*(keep(place) for place in range(streams)))
     firsts.sort()
     return {
-        "tok_s": tokens / (time.perf_counter() - started),
+        "tok_s": streams * sum(rates) / len(rates),
         "first_token_p50_ms": firsts[len(firsts) // 2] * 1e3,
         "first_token_p99_ms": firsts[len(firsts) * 99 // 100] * 1e3,
         "streams": len(firsts),
