@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import prometheus_client
 from numpy.typing import NDArray
 
 from inference.core.scheduling.plan import Plan
 from inference.core.scheduling.scheduler import Scheduler
-from inference.core.scheduling.table import SlotTable
+from inference.core.scheduling.table import Rows, SlotTable
 from inference.core.speculation import DraftWidths, Mode, PayOff
 
 from .batching import DrawnRows
@@ -16,6 +17,11 @@ from .sampling_table import SamplingTable
 from .speculative import Drafter
 
 MOST_DRAFTS = 8
+
+_guesses = prometheus_client.Counter(
+    "headrace_inference_draft_tokens", "Tokens guessed ahead, by whether the model drew them as well.", ("held",)
+)
+_held, _failed = _guesses.labels(held="true"), _guesses.labels(held="false")
 
 
 class Drafting:
@@ -27,7 +33,7 @@ class Drafting:
         self._sampling = sampling
         self._payoff = PayOff()
 
-    def reserve(self, scheduler: Scheduler) -> None:
+    def reserve(self, scheduler: Scheduler, grammars: GrammarsInUse) -> None:
         """Before the plan: ask for room for drafts, in steps that decode only and while drafting pays."""
         table, rows = scheduler.table, scheduler.rows
         if not len(rows) or len(scheduler.waiting) or (table.length[rows] - table.computed[rows] != 1).any():
@@ -39,19 +45,27 @@ class Drafting:
         # A step stays within its budget of tokens.
         wanted = np.minimum(wanted, max(0, scheduler.limits.token_budget // len(rows) - 1))
         table.drafted[rows] = np.where(self._sampling.penalized[tickets], 0, wanted)
+        if not self.drafter.needs_memory:
+            self._guess(table, rows[table.drafted[rows] > 0], grammars)
 
     def fill(self, plan: Plan, table: SlotTable, grammars: GrammarsInUse) -> None:
-        """After the plan: guess, drop what grammars rule out, and fit the plan to what is left."""
+        """After the plan: guess what could not be guessed before, and fit the plan to what there is."""
+        if not self.drafter.needs_memory:
+            return
         places = np.flatnonzero(table.drafted[plan.rows])
         if not len(places):
             return
         rows = plan.rows[places]
+        self._guess(table, rows, grammars)
+        plan.counts[places] = 1 + table.drafted[rows]
+
+    def _guess(self, table: SlotTable, rows: Rows, grammars: GrammarsInUse) -> None:
+        """Guess, and drop what grammars rule out."""
         self.drafter.draft(table, rows)
         for row in rows[table.drafted[rows] > 0].tolist():
             known = int(table.length[row])
             drafts = table.tokens[row, known : known + int(table.drafted[row])]
             table.drafted[row] = grammars.allowed(int(table.ticket[row]), drafts)
-        plan.counts[places] = 1 + table.drafted[rows]
 
     def verify(
         self,
@@ -84,6 +98,8 @@ class Drafting:
 
     def _account(self, table: SlotTable, slot: int, drafted: int, held: int) -> None:
         self.widths.learn(int(table.ticket[slot]), drafted, held)
+        _held.inc(held)
+        _failed.inc(drafted - held)
         seq = table.sequence[slot]
         if seq is not None:
             seq.owner.drafted += drafted

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from inference.core.scheduling.table import Rows, SlotTable
-from inference.core.speculation import prompt_lookup
+from inference.core.speculation import Trust, prompt_lookup
 
 from .runner_api import ModelRunner, StepBatch
 from .sampling import Sampler
@@ -15,7 +15,13 @@ from .sampling_table import SamplingTable
 
 
 class Drafter(Protocol):
-    """Guesses what sequences will say next."""
+    """Guesses what sequences will say next.
+
+    One that `needs_memory` runs a model: it guesses once the step's blocks are held. Another guesses before the step is
+    planned, so that a step without guesses is a plain one.
+    """
+
+    needs_memory: bool
 
     def enter(self, slot: int) -> None:
         """Another sequence has taken `slot`."""
@@ -38,18 +44,29 @@ class Drafter(Protocol):
 
 
 class PromptLookup:
-    """Guesses that what followed the same few tokens before follows again."""
+    """Guesses that what followed the same few tokens before follows again; runs the guess where the last ones held."""
+
+    needs_memory = False
+
+    def __init__(self, slots: int) -> None:
+        self._trust = Trust(slots)
 
     def enter(self, slot: int) -> None:
         """See Drafter."""
+        self._trust.reset(slot)
 
     def draft(self, table: SlotTable, rows: Rows) -> None:
         """See Drafter."""
         for row in rows.tolist():
             known = int(table.length[row])
-            guess = prompt_lookup(table.tokens[row, :known], int(table.drafted[row]))
-            table.tokens[row, known : known + len(guess)] = guess
-            table.drafted[row] = len(guess)
+            text = table.tokens[row, :known]
+            runs = self._trust.enough(row, text)
+            guess = prompt_lookup(text, int(table.drafted[row]) if runs else 1)
+            if len(guess):
+                self._trust.guessed(row, int(guess[0]), known)
+            held = guess if runs else guess[:0]
+            table.tokens[row, known : known + len(held)] = held
+            table.drafted[row] = len(held)
 
     def copy_blocks(self, pairs: list[tuple[int, int]]) -> None:
         """See Drafter."""
@@ -64,6 +81,8 @@ class ModelDrafter:
     Its KV memory has a block for each of the large model's, so one block table serves both. What it has not run yet of
     a sequence it runs when it is next asked. A block whose drafting half is stale makes guesses worse, never answers.
     """
+
+    needs_memory = True
 
     def __init__(self, runner: ModelRunner, slots: int, sampling: SamplingTable) -> None:
         self._runner = runner

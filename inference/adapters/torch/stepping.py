@@ -93,7 +93,7 @@ class Stepper:
         began = time.monotonic()
         scheduler, table = self.scheduler, self.scheduler.table
         if self._drafting is not None:
-            self._drafting.reserve(scheduler)
+            self._drafting.reserve(scheduler, self._grammars)
         plan = scheduler.plan()
         if plan is None:
             return self._out

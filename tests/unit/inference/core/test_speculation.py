@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from inference.core.confidence import ConfidenceTable
 from inference.core.counter_rng import philox, uniform
 from inference.core.meter import RateMeter
-from inference.core.speculation import DraftWidths, Mode, PayOff, prompt_lookup
+from inference.core.speculation import DraftWidths, Mode, PayOff, Trust, prompt_lookup
 
 
 def lookup_by_hand(text: list[int], count: int) -> list[int]:
@@ -57,6 +57,38 @@ def test_drafting_comes_back_when_it_pays_again():
     policy = PayOff()
     drive(policy, 80, 100, 200)
     assert drive(policy, 300, 100, 2000) > 1500
+
+
+def test_drafting_comes_back_as_soon_after_a_long_time_without():
+    """After thousands of steps the loser is tried seldom; once it won, the next change is noticed sooner."""
+    policy = PayOff()
+    drive(policy, 80, 100, 20_000)
+    drive(policy, 300, 100, 5_000)
+    drive(policy, 80, 100, 300)
+    assert drive(policy, 80, 100, 100) < 10
+    assert drive(policy, 300, 100, 1_000) > 500
+
+
+def follow(trust: Trust, text: list[int], guesses: list[int]) -> list[bool]:
+    """Whether each token's guess was run."""
+    runs = []
+    for at, guess in enumerate(guesses):
+        runs.append(trust.enough(0, np.array(text[:at], np.int32)))
+        if guess >= 0:
+            trust.guessed(0, guess, at)
+    return runs
+
+
+def test_a_text_is_trusted_while_its_guesses_hold():
+    trust = Trust(1)
+    trust.reset(0)
+    assert all(follow(trust, [1] * 40, [1] * 40))
+    runs = follow(trust, [1] * 60, [2] * 20 + [1] * 40)
+    assert not any(runs[8:20])
+    assert all(runs[26:]), "guesses that were not run are looked at too"
+    assert follow(trust, [1] * 20, [-1] * 20) == [True] * 20, "no guess, no blame"
+    trust.reset(0)
+    assert follow(trust, [1] * 3, [2] * 3) == [True, True, False]
 
 
 def test_philox_known_answers():
