@@ -85,9 +85,14 @@ class StreamCall:
         self._drop(pb.End(code=_number(grpc.StatusCode.CANCELLED)))
         return True
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        while (message := await self.read()) is not grpc.aio.EOF:
-            yield message
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await self.read()
+        if message is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return message
 
     async def _ended(self) -> pb.End:
         while self._answer.end is None:

@@ -85,6 +85,8 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
         self.default = Act()
         self.acts: deque[Act] = deque()
         self.requests: list[pb.GenerateRequest] = []
+        # Of each of them, whether it came over a stream that carries calls: gRPC names itself in its own.
+        self.carried: list[bool] = []
         self.active = 0
         self.queued = 0
         self.cancelled = 0
@@ -126,6 +128,7 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
 
     async def Generate(self, request, context) -> AsyncIterator[pb.GenerateResponse]:
         self.requests.append(request)
+        self.carried.append("user-agent" not in dict(context.invocation_metadata()))
         act = self.acts.popleft() if self.acts else self.default
         self.active += 1
         self.started.set()

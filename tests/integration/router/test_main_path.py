@@ -3,6 +3,7 @@
 import asyncio
 
 from headrace.common.v1 import generation_pb2 as common
+from headrace.control.v1 import control_pb2
 from headrace.router.v1 import router_pb2 as pb
 from mesh.errors import InvalidArgument, NotFound
 from tests.fakes.inference import Act, nodes, text_of, token_ids
@@ -110,3 +111,20 @@ async def test_replicas_share_the_load_and_come_and_go_with_the_snapshot(tmp_pat
         running.control.publish({"nodes": {made[2].name: made[2].address}})
         await running.until(lambda state: set(state) == {"d/n2"} and bool(state["d/n2"].revision))
         assert (await running.answer("late")).causes == [("first", "n2", "")]
+
+
+async def test_while_the_data_plane_breaks_a_nodes_calls_none_is_carried_past_it(tmp_path) -> None:
+    async with nodes("n0") as (node,), router(tmp_path, {"nodes": [node]}, routing()) as running:
+
+        async def until_carried(carried: bool) -> None:
+            async with asyncio.timeout(10):
+                while not node.carried or node.carried[-1] is not carried:
+                    assert (await running.answer()).error is None
+
+        await until_carried(True)
+        there = {"nodes": {"n0": node.address}}
+        for fault in (control_pb2.Fault(service="nodes"), control_pb2.Fault(service="nodes", replica="n0")):
+            running.control.publish(there, faults=[fault])
+            await until_carried(False)
+            running.control.publish(there)
+            await until_carried(True)
