@@ -30,14 +30,14 @@ def may_call(chat: ChatPrompt) -> bool:
 
 
 def constraint_of(chat: ChatPrompt, form: Format, response: Constraint | None) -> Constraint | None:
-    """What an answer to `chat` is held to; `response` is what its text has to be.
+    """What an answer to `chat`, which has tools, is held to; `response` is what its text has to be.
 
     Raises RequestError, naming the tool, for a schema that the arguments cannot be held to.
     """
-    schemas = {tool.name: schema for tool, schema in zip(chat.tools, _schemas(chat), strict=True)}
     mode = chat.tool_choice.mode
     if mode == ToolChoice.MODE_NONE:
         return response or _structural({"type": "any_text", "excludes": [form.trigger]})
+    schemas = {tool.name: schema for tool, schema in zip(chat.tools, _schemas(chat), strict=True)}
     if mode == ToolChoice.MODE_NAMED:
         schemas = {chat.tool_choice.name: schemas[chat.tool_choice.name]}
     parallel = form.parallel and (chat.parallel_tool_calls or not chat.HasField("parallel_tool_calls"))

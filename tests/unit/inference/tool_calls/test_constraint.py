@@ -185,6 +185,11 @@ def test_what_arguments_cannot_be_held_to_is_refused_by_name(
     assert caught.value.field == f"generation.prompt.chat.{field}"
 
 
+def test_what_is_not_called_is_held_to_nothing() -> None:
+    schema = {"properties": {"a": {"not": {}}}}
+    assert constraint_of(prompt("NONE", parameters=schema), HERMES, None) is not None
+
+
 def test_a_schema_may_be_a_reference_to_one_of_objects(compiler: Compiler) -> None:
     schema = {"$ref": "#/$defs/node", "$defs": {"node": NUMBER}}
     held = Held(compiler, constraint_of(prompt("REQUIRED", parameters=schema), HERMES, None))
