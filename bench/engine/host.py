@@ -79,6 +79,10 @@ class IdleRunner:
         """Not called, as above."""
         raise NotImplementedError
 
+    def draw_rows(self, *arguments: Any) -> torch.Tensor:
+        """Not called: all answers here are greedy."""
+        raise NotImplementedError
+
     def summarize(self, logits: torch.Tensor) -> LogitsSummary:
         """Not called, as above."""
         raise NotImplementedError

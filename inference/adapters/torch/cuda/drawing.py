@@ -6,15 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.adapters.torch.sampling import Drawn, Filters, draw_among
+from inference.adapters.torch.sampling import Drawn, Filters
 from inference.adapters.torch.sampling_table import SamplingTable, Tickets
 from inference.core.counter_rng import uniform
 
 from .inputs import to_device
 from .launching import Launched, LaunchingRunner
-
-# With top-k within this, so many of the best tokens are sorted; else all are.
-_CANDIDATES = 1024
 
 
 class Fetch:
@@ -60,18 +57,15 @@ def draw(
         top_k = table.top_k[tickets]
         chance = uniform(table.seed[tickets], table.stream[tickets], positions)
         columns = (hot, table.temperature[tickets], top_k, table.top_p[tickets], table.min_p[tickets], chance)
-        few = bool((top_k > 0).all()) and int(top_k.max()) <= _CANDIDATES
-        _draw_hot(runner, launched, np.stack([column.astype(np.float64) for column in columns]), few=few)
+        _draw_hot(runner, launched, np.stack([column.astype(np.float64) for column in columns]))
         logprob = launched.logits.gather(1, launched.drawn[:, None])[:, 0] - summary.logsumexp
     return Fetch(launched.drawn, logprob, summary.entropy, summary.margin)
 
 
-def _draw_hot(runner: LaunchingRunner, launched: Launched, columns: NDArray[np.float64], *, few: bool) -> None:
+def _draw_hot(runner: LaunchingRunner, launched: Launched, columns: NDArray[np.float64]) -> None:
     """Overwrite the tokens of some rows; columns: row, temperature, top-k, top-p, min-p, chance."""
     on_device = to_device(columns, launched.logits.device)
     rows, top_k = on_device[0].long(), on_device[2].int()
     temperature, top_p, min_p = (on_device[i].float() for i in (1, 3, 4))
-    vocab = launched.logits.shape[1]
-    best = runner.candidates(launched.logits, rows, temperature, min(vocab, _CANDIDATES) if few else vocab)
-    tokens, _certain = draw_among(best, Filters(temperature, top_k, top_p, min_p), on_device[5], vocab)
-    launched.drawn[rows] = tokens
+    filters = Filters(temperature, top_k, top_p, min_p)
+    launched.drawn[rows] = runner.draw_rows(launched.logits, rows, filters, on_device[5])

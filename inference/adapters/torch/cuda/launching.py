@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from inference.adapters.torch.runner_api import LogitsSummary, ModelRunner, StepBatch
+from inference.adapters.torch.sampling import Filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +36,10 @@ class LaunchingRunner(ModelRunner, Protocol):
         Row t takes the token drawn[sources[t]] of the step launched before, or token_ids[t] where sources[t] is -1.
         The result is valid until the next step is launched.
         """
+        ...
+
+    def draw_rows(
+        self, logits: torch.Tensor, rows: torch.Tensor, filters: Filters, chance: torch.Tensor
+    ) -> torch.Tensor:
+        """As sampling.draw_rows, without waiting for the device: int64 [D] for D of the rows of `logits`."""
         ...

@@ -13,16 +13,18 @@ from inference.adapters.torch.logits import best_of, candidates
 from inference.adapters.torch.lora import Lora, LoraPair, read_adapter
 from inference.adapters.torch.network import StepAdapters
 from inference.adapters.torch.runner_api import BLOCK_SIZE, Candidates, LogitsSummary, ModelSpec, StepBatch
+from inference.adapters.torch.sampling import Filters
 
 from .graphs import DecodeGraphs
 from .inputs import Ints, pack, to_device, view
+from .kernels.draws import draw_rows
 from .kernels.prefill_attention import TILE
 from .kernels.summary import summarize
 from .launching import Launched
 from .memory import DevicePages
 from .network import Network
 from .rows import FLOAT8
-from .tuning import WIDE, tune
+from .tuning import tune
 
 # Rows whose drawn tokens one step can leave to the next.
 _MOST_DRAWN = 4096
@@ -82,17 +84,17 @@ class CudaRunner:
             self.warm()
 
     def warm(self) -> None:
-        """Run prompts of a few lengths on the scrap page, so that no request waits for a kernel to be compiled."""
-        page = self.num_blocks
-        for longest in (TILE + 1, WIDE):
-            lengths = [min(longest, self._network.config.context_length), 1]
-            starts = np.cumsum([0, *lengths]).astype(np.int32)
-            positions = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
-            tables = np.full((2, -(-lengths[0] // BLOCK_SIZE)), page, np.int32)
-            ends = np.array(lengths, np.int32)
-            tokens, none = np.zeros_like(positions), np.zeros(2, np.int32)
-            batch = StepBatch(tokens, positions, starts, ends, tables, starts[1:] - 1, none)
-            self.launch(batch, np.full(len(tokens), -1, np.int32))
+        """Run a prompt beside an answer on the scrap page, so that no request waits for a kernel to be compiled."""
+        lengths = [min(TILE + 1, self._network.config.context_length), 1]
+        starts = np.cumsum([0, *lengths]).astype(np.int32)
+        positions = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
+        tables = np.full((2, -(-lengths[0] // BLOCK_SIZE)), self.num_blocks, np.int32)
+        tokens, none = np.zeros_like(positions), np.zeros(2, np.int32)
+        batch = StepBatch(tokens, positions, starts, np.array(lengths, np.int32), tables, starts[1:] - 1, none)
+        launched = self.launch(batch, np.full(len(tokens), -1, np.int32))
+        rows, ones = none.astype(np.int64), torch.ones(2, device=self._device)
+        filters = Filters(ones, ones.int(), ones, ones)
+        self.draw_rows(launched.logits, torch.from_numpy(rows).to(self._device), filters, ones.double() / 2)
 
     def forward(self, batch: StepBatch) -> torch.Tensor:
         """See ModelRunner.forward."""
@@ -106,6 +108,12 @@ class CudaRunner:
             summary = summarize(logits)
             drawn.copy_(summary.best)
         return Launched(logits, summary, drawn)
+
+    def draw_rows(
+        self, logits: torch.Tensor, rows: torch.Tensor, filters: Filters, chance: torch.Tensor
+    ) -> torch.Tensor:
+        """See LaunchingRunner.draw_rows."""
+        return draw_rows(logits, rows, filters, chance)
 
     def summarize(self, logits: torch.Tensor, allowed: torch.Tensor | None = None) -> LogitsSummary:
         """See ModelRunner.summarize."""

@@ -17,6 +17,7 @@ from triton.runtime.jit import JITFunction
 
 from inference.adapters.torch.cuda.grouped import GroupedWeight
 from inference.adapters.torch.cuda.inputs import pack, to_device, view
+from inference.adapters.torch.cuda.kernels.draws import draw_rows
 from inference.adapters.torch.cuda.kernels.grouped import dequantize, grouped_product
 from inference.adapters.torch.cuda.kernels.skinny import skinny_product
 from inference.adapters.torch.cuda.kernels.summary import summarize
@@ -27,6 +28,7 @@ from inference.adapters.torch.cuda.tuning import CANDIDATES, GROUPED_CANDIDATES
 from inference.adapters.torch.loading import Checkpoint, ModelConfig
 from inference.adapters.torch.loading.checkpoint import expected_shapes
 from inference.adapters.torch.runner_api import StepBatch
+from inference.adapters.torch.sampling import Filters
 
 # What a block may use of shared memory on this chip, in bytes.
 SHARED = 227 * 1024
@@ -104,6 +106,9 @@ def main() -> None:
         # A batch of one: Triton compiles sizes of 1 apart.
         flat, sizes = pack(batch([1]), np.full(1, -1, np.int32))
         network.forward(view(to_device(flat, CPU), sizes, all_logits=True), torch.zeros(1, dtype=torch.int64), memory)
+    ones = torch.ones(3)
+    filters = Filters(ones, ones.int(), ones, ones)
+    draw_rows(torch.zeros(3, 128256), ones.long(), filters, ones.double())
     for rows in (1, 3):
         summarize(torch.zeros(rows, 9000))
     for rows, tried in CANDIDATES.items():

@@ -9,6 +9,7 @@ import torch
 
 from inference.adapters.torch.cuda.launching import Launched
 from inference.adapters.torch.runner_api import StepBatch
+from inference.adapters.torch.sampling import draw_rows
 from tests.unit.inference.engine.fake_runner import FakeRunner
 
 
@@ -21,6 +22,9 @@ class LaunchingFake(FakeRunner):
         super().__init__(*args, **more)
         self.drawn = torch.zeros(self.most_drawn, dtype=torch.int64)
         self.launches = 0
+
+    def draw_rows(self, logits, rows, filters, chance) -> torch.Tensor:
+        return draw_rows(self, logits, rows, filters, chance)
 
     def launch(self, batch: StepBatch, sources: np.ndarray) -> Launched:
         self.launches += 1

@@ -21,5 +21,5 @@ def test_every_kernel_compiles_for_hopper() -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     compiled = set(done.stdout.split())
     expected = {"_add_norm", "_add_parts", "_decode", "_embed", "_join", "_joined", "_parts", "_prefill", "_quantize"}
-    expected |= {"_dequantize", "_embed_grouped", "_grouped"}
+    expected |= {"_dequantize", "_draw", "_embed_grouped", "_grouped"}
     assert compiled == expected | {"_rotate_and_store", "_silu_times", "_skinny"}

@@ -10,12 +10,14 @@ pytest.importorskip("triton")
 
 from inference.adapters.torch import logits as reference_summary
 from inference.adapters.torch.cuda.kernels.activation import silu_times
+from inference.adapters.torch.cuda.kernels.draws import draw_rows
 from inference.adapters.torch.cuda.kernels.embedding import embed
 from inference.adapters.torch.cuda.kernels.norms import add_norm, quantize_rows
 from inference.adapters.torch.cuda.kernels.skinny import Shape, skinny_product
 from inference.adapters.torch.cuda.kernels.summary import summarize
 from inference.adapters.torch.cuda.rows import Rows
 from inference.adapters.torch.network import rms_norm
+from inference.adapters.torch.sampling import Filters, draw_among
 
 
 def _assert_float8(actual: Rows, expected: torch.Tensor) -> None:
@@ -119,3 +121,41 @@ def test_summary_of_logits(device: torch.device) -> None:
     assert torch.equal(actual.best, expected.best)
     for field in ("best_logprob", "margin", "entropy", "logsumexp"):
         torch.testing.assert_close(getattr(actual, field), getattr(expected, field), rtol=1e-4, atol=1e-4)
+
+
+def test_draws_without_sorting_are_those_with_it(device: torch.device) -> None:
+    """Every filter alone, all together, and points at both ends; more top-k than there are tokens."""
+    kinds = [
+        (0, 1.0, 0.0),
+        (0, 1.0, 0.0),
+        (0, 0.8, 0.0),
+        (7, 1.0, 0.0),
+        (0, 1.0, 0.05),
+        (20, 0.7, 0.01),
+        (999, 0.01, 0.9),
+    ]
+    top_k, top_p, min_p = (torch.tensor(column) for column in zip(*kinds, strict=True))
+    count = len(kinds)
+    logits, rows = torch.randn(count, 300) * 3, torch.randperm(count)
+    logits[0, 5:] = float("-inf")
+    chance = torch.rand(count, dtype=torch.float64)
+    chance[1], chance[2] = 0.0, 1 - 2**-53
+    filters = Filters(torch.linspace(0.3, 2.0, count), top_k.int(), top_p.float(), min_p.float())
+    best = reference_summary.candidates(logits, rows, filters.temperature, 300)
+    expected, _certain = draw_among(best, filters, chance, 300)
+    there = Filters(*(getattr(filters, name).to(device) for name in ("temperature", "top_k", "top_p", "min_p")))
+    actual = draw_rows(logits.to(device), rows.to(device), there, chance.to(device))
+    assert actual.tolist() == expected.tolist()
+
+
+def test_draws_among_equals(device: torch.device) -> None:
+    """Each of them as often as its share, by number; top-k counts them one by one."""
+    logits = torch.full((1, 100), -50.0)
+    logits[0, [3, 40, 41, 99]] = 2.0
+    chance = torch.tensor([0.1, 0.3, 0.6, 0.9], dtype=torch.float64)
+    for top_k, expected in ((0, [3, 40, 41, 99]), (2, [3, 3, 40, 40])):
+        ones = torch.ones(4)
+        filters = Filters(ones, torch.full((4,), top_k, dtype=torch.int32), ones, ones * 0)
+        there = Filters(*(getattr(filters, name).to(device) for name in ("temperature", "top_k", "top_p", "min_p")))
+        rows = torch.zeros(4, dtype=torch.int64, device=device)
+        assert draw_rows(logits.to(device), rows, there, chance.to(device)).tolist() == expected
