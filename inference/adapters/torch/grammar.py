@@ -5,6 +5,7 @@ Importing this module takes about a second (xgrammar), which is why `constraints
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -13,9 +14,13 @@ import xgrammar
 
 from inference.core.grammar_schema import exact_schema, exact_tags
 from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
+from inference.core.regex_size import written_out
 
 # Longer sources compile for too long to be let in.
 MAX_SOURCE_CHARS = 200_000
+# Beyond these an automaton takes seconds to compile, or is not made and masks take tens of milliseconds.
+_AUTOMATON_PLACES = 256
+_AUTOMATON_COUNT = 128
 # "[07:03:05] /project/cpp/regex_converter.cc:83: " before the words that matter.
 _LOCATION = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
@@ -42,7 +47,7 @@ class Compiler:
                 case ConstraintKind.JSON_SCHEMA:
                     return compiler.compile_json_schema(exact_schema(source), strict_mode=False)
                 case ConstraintKind.REGEX:
-                    return compiler.compile_regex(source)
+                    return self._compile_regex(source)
                 case ConstraintKind.GRAMMAR:
                     return compiler.compile_grammar(source)
                 case ConstraintKind.STRUCTURAL_TAG:
@@ -51,6 +56,19 @@ class Compiler:
             if isinstance(error, UnsupportedConstraint):
                 raise
             raise UnsupportedConstraint(f"{kind.value}: {_LOCATION.sub('', str(error)).strip()}") from error
+
+    def _compile_regex(self, source: str) -> xgrammar.CompiledGrammar:
+        """As an automaton where that is of bounded size: as rules, counted repetitions cost milliseconds a token."""
+        # Refuses what the automaton would pass over, such as looking ahead.
+        rules = xgrammar.Grammar.from_regex(source)
+        places, largest = written_out(source)
+        if places <= _AUTOMATON_PLACES and largest <= _AUTOMATON_COUNT:
+            try:
+                return self._compiler.compile_grammar(f"root ::= Regex({json.dumps(source, ensure_ascii=False)})")
+            except RuntimeError:
+                # The automaton's dialect lacks a little of the rules'.
+                pass
+        return self._compiler.compile_grammar(rules)
 
 
 class GrammarState:

@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 
 import jsonschema_rs
+import numpy as np
 import pytest
+import torch
+import xgrammar
 
+from inference.adapters.torch.grammar import Compiler, GrammarState
+from inference.adapters.torch.logits import allowed_tokens
 from inference.core.port import Constraint, ConstraintKind, Finish, UnsupportedConstraint
 from tests.unit.inference.engine.driving import VOCABULARY, ask, request, serving, text
 from tests.unit.inference.engine.fake_runner import FakeRunner
@@ -169,3 +175,57 @@ async def test_a_grammar_is_compiled_once(engine):
     await many(engine, 6, **constraint("regex", "[xy]z"))
     await many(engine, 2, **constraint("regex", "[xy]z"))
     assert len(compiled) == 1
+
+
+REGEXES = [
+    *(r"a{2,4}", r"a{0,3}b", r"(ab){0,2}", r"x{65}", r"a{1,}", r"(a{0,2}){0,2}b", r"a{0}b", r"[^\n]{2,3}"),
+    *(r"[a-c]{2,4}-\d+x", r"\w+\s\w*", r"\W\S\D", r"[\d\s]", r"[\x20-\x7e]+", r"[\s\S]{1,2}", r"[^\W\d]"),
+    *(r"(ab|c)*d", r"a||b", r"()a", r"(?:ab)+", r"a+?b", r"^a|b$", r"\.\*\+", r"\$\^\{\}\[\]\(\)\|\?", "a\nb"),
+    *(r"\x41", r"\u0041", r"[é-ü]", r"[^é]", r"日本?", r"[😀-😎]", r'"q"', r"a\\b", r"[\]]", r"[a\-z]", "\x01"),
+]
+
+
+def test_expressions_mean_what_they_mean_as_rules_and_in_python():
+    """Most become automata, whose masks are fast; whatever is compiled must accept the same texts."""
+    vocabulary = [bytes([i]) for i in range(256)] + [b""]
+    ours = Compiler(vocabulary, 257, [256], 1)
+    info = xgrammar.TokenizerInfo(vocabulary, xgrammar.VocabType.RAW, vocab_size=257, stop_token_ids=[256])
+    rules = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
+    rng = random.Random(1)
+    letters = [*'abcdxzqA01-_ .*+?^$|(){}[]\\"\n\t\x01', "ab", "é", "ü", "日", "本", "😀", "x" * 65]
+    texts = ["", *letters, *("".join(rng.choices(letters, k=rng.randint(2, 5))) for _ in range(150))]
+
+    def accepts(grammar, written: str) -> bool:
+        state = GrammarState(grammar)
+        return all(state.accept(byte) for byte in written.encode()) and state.accept(256)
+
+    for regex in REGEXES:
+        compiled = ours.compile(Constraint(ConstraintKind.REGEX, regex))
+        as_rules = rules.compile_regex(regex)
+        for written in texts:
+            expected = re.fullmatch(regex, written, re.ASCII) is not None
+            assert accepts(compiled, written) == accepts(as_rules, written) == expected, (regex, written)
+
+
+def test_masks_of_counted_repetitions_are_those_of_rules():
+    """Near the end of a repetition, where rules are slow; over tokens of several bytes."""
+    vocabulary = [*VOCABULARY[:127], b"ab", b"abc", b"bcab", b"aaaaaa", b"c\n", b""]
+    ours = Compiler(vocabulary, 133, [132], 1)
+    info = xgrammar.TokenizerInfo(vocabulary, xgrammar.VocabType.RAW, vocab_size=133, stop_token_ids=[132])
+    rules = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
+    for regex in (r"([a-c]{2,9}\n)+", r"[a-c]{0,12}", r"((ab?){3}c){1,3}"):
+        ends = (
+            GrammarState(ours.compile(Constraint(ConstraintKind.REGEX, regex))),
+            GrammarState(rules.compile_regex(regex)),
+        )
+        words = torch.zeros((2, 5), dtype=torch.int32)
+        rng = np.random.default_rng(2)
+        for _ in range(60):
+            for row, state in enumerate(ends):
+                state.fill(words, row, [])
+            assert torch.equal(words[0], words[1])
+            may = np.flatnonzero(allowed_tokens(words[:1], 132)[0].numpy())
+            if not len(may):
+                break
+            token = int(rng.choice(may))
+            assert all(state.accept(token) for state in ends)
