@@ -147,7 +147,6 @@ class MuxChannel:
     async def _hold(self) -> bool:
         """Open a stream and serve it to its end; whether it was up. Raises AioRpcError with what ended it."""
         call = mux_pb2_grpc.MuxStub(self.channel).Carry()
-        link = None
         try:
             async with asyncio.timeout(_GREETING_S):
                 greeting = await call.read()
@@ -158,8 +157,6 @@ class MuxChannel:
         except TimeoutError:
             return False
         finally:
-            if self._link is link:
-                self._link = None
             call.cancel()
         return True
 
@@ -180,9 +177,12 @@ class _Link:
         self._retiring = True
         self._look()
 
-    async def serve(self, drained: Callable[[], object]) -> None:
-        """Send and receive until the stream ends; calls still on it then fail as it did. Raises AioRpcError."""
-        tasks = [asyncio.create_task(work) for work in (self._read(drained), self._write(), self.over.wait())]
+    async def serve(self, leave: Callable[[], object]) -> None:
+        """Send and receive until the stream ends; calls still on it then fail as it did. Raises AioRpcError.
+
+        `leave` is called, perhaps more than once, when no new call may come.
+        """
+        tasks = [asyncio.create_task(work) for work in (self._read(leave), self._write(), self.over.wait())]
         code, details = grpc.StatusCode.UNAVAILABLE, "the stream that carried the call ended"
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -192,19 +192,20 @@ class _Link:
             code, details = error.code(), error.details() or details
             raise
         finally:
+            leave()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.over.set()
             self.asking.fail(code.value[0], details)
 
-    async def _read(self, drained: Callable[[], object]) -> None:
+    async def _read(self, leave: Callable[[], object]) -> None:
         while (response := await self._call.read()) is not grpc.aio.EOF:
             self.asking.deliver(response)
             if self.asking.waits:
                 self.waiting.set()
             if response.draining and not self._retiring:
-                drained()
+                leave()
             self._look()
 
     async def _write(self) -> None:
