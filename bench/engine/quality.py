@@ -17,12 +17,19 @@ import transformers
 
 from bench.engine.workload import make_work
 from inference.adapters.tokenizer import load_text_model
-from inference.adapters.torch.runner import Precision, RunnerOptions, build_runner
+from inference.adapters.torch.runner import KvPrecision, Precision, RunnerOptions, build_runner
 from inference.adapters.torch.runner_api import BLOCK_SIZE, ModelRunner, StepBatch
 
 PROMPTS, TOKENS = 20, 128
 PASSAGES, LENGTH = 16, 256
-VARIANTS: dict[str, Precision] = {"float32": "float32", "int4 as stored": "auto", "bfloat16": "bfloat16"}
+VARIANTS: dict[str, tuple[Precision, KvPrecision]] = {
+    "float32": ("float32", "auto"),
+    "float32, int8 KV": ("float32", "int8"),
+    "int4 as stored": ("auto", "auto"),
+    "int4 as stored, int8 KV": ("auto", "int8"),
+    "bfloat16": ("bfloat16", "auto"),
+    "bfloat16, int8 KV": ("bfloat16", "int8"),
+}
 
 
 def step(parts: list[tuple[int, list[int]]], rows: list[int], width: int) -> StepBatch:
@@ -96,13 +103,14 @@ def main() -> None:
         {"name": "logits_max_relative_error", "value": worst, "unit": "", "target": 1e-3},
         {"name": "greedy_texts_identical", "value": same, "unit": f"of {PROMPTS}", "target": PROMPTS},
     ]
-    for name, precision in VARIANTS.items():
-        runner = build_runner(RunnerOptions(path, precision=precision, num_blocks=LENGTH // BLOCK_SIZE))
+    for name, (precision, kv) in VARIANTS.items():
+        options = RunnerOptions(path, precision=precision, kv_precision=kv, num_blocks=LENGTH // BLOCK_SIZE)
+        runner = build_runner(options)
         value = perplexity(runner, passages)
         runner.close()
         figures.append({"name": f"perplexity {name}", "value": value, "unit": ""})
     for figure in figures:
-        print(f"{figure['name']:<28}{figure['value']:>12.6g} {figure['unit']}")
+        print(f"{figure['name']:<36}{figure['value']:>12.6g} {figure['unit']}")
     print(json.dumps({"bench": "engine_quality", "figures": figures}))
 
 

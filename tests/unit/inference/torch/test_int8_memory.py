@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("kernels")
 TEXT = np.random.default_rng(3).integers(3, 160, size=60).tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 @pytest.mark.parametrize(("kept", "bound"), [("int8", 1e-3), ("float16", 1e-4)])
 def test_kernel_is_its_torch_twin(kept: str, bound: float, data: st.DataObject) -> None:
