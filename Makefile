@@ -71,7 +71,7 @@ test-e2e: setup ## Run the end-to-end tests: whole processes, a real Envoy, a re
 	@$(PYTHON) -m pytest tests/e2e $(ARGS)
 
 ##@ Measure
-.PHONY: bench bench-cascade bench-gateway bench-gateway-peers bench-router bench-engine bench-gpu
+.PHONY: bench bench-cascade bench-gateway bench-gateway-peers bench-router bench-engine bench-constrained bench-gpu
 bench: setup ## First figures: what the mesh costs on the way to a model (a minute)
 	@$(PYTHON) -m bench.gateway --seconds 5 --rounds 1 --no-peers
 
@@ -92,6 +92,9 @@ bench-cascade: setup ## What a cascade saves, on real outcomes of a cheap and a 
 
 bench-engine: setup ## Tokens a second of the engines on this machine's CPU
 	@$(PYTHON) -m bench.engine $(ARGS)
+
+bench-constrained: setup ## What holding answers to a schema or an expression costs a decoding step
+	@$(PYTHON) -m bench.engine.constrained $(ARGS)
 
 # Needs no setup: any Python that has torch, triton and transformers will do, as on a machine lent with a GPU.
 bench-gpu: ## Tokens a second on this machine's CUDA device, at the shapes of Llama 3 8B
