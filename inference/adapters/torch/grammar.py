@@ -101,4 +101,5 @@ class GrammarState:
             self._matcher.fill_next_token_bitmask(words, row + i)
             if i < len(drafts):
                 self._matcher.accept_token(drafts[i])
-        self._matcher.rollback(len(drafts))
+        if drafts:
+            self._matcher.rollback(len(drafts))

@@ -64,12 +64,13 @@ class GrammarsInUse:
         if len(self._words) < len(states):
             self._words = torch.empty((max(len(states), 8), self._words.shape[1]), dtype=torch.int32)
         words = self._words[: len(states)]
-        for i, state in enumerate(states):
+        places = zip(states, rows.slots.tolist(), rows.offsets.tolist(), strict=True)
+        for i, (state, slot, offset) in enumerate(places):
             if state is None:
                 words[i] = -1
-            elif not rows.offsets[i]:
+            elif not offset:
                 # Rows behind drafts are filled together with the first of their sequence.
-                slot = rows.slots[i]
+                drafted = int(table.drafted[slot])
                 known = int(table.length[slot])
-                state.fill(words, i, table.tokens[slot, known : known + int(table.drafted[slot])].tolist())
+                state.fill(words, i, table.tokens[slot, known : known + drafted].tolist() if drafted else ())
         return words
