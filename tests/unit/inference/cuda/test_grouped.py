@@ -85,7 +85,7 @@ def test_product(device: torch.device, bits: int, rows: int, split: int, bias: b
     part = _codes(90, 544, bits, device)
     x = torch.randn(rows, 544, device=device)
     added = torch.randn(90, device=device) if bias else None
-    product = grouped_product(x, pack([part]), added, torch.float32, Shape(strip=64, split=split))
+    product = grouped_product(x, pack([part]), added, torch.float32, Shape(strip=64, split=split, stages=2))
     expected = F.linear(x, _dense(part), added)
     assert relative_error(product, expected) < 1e-5
 
@@ -105,7 +105,8 @@ def test_a_product_goes_the_way_that_was_measured_for_the_next_more_rows(device:
     choices = Choices()
     linear = GroupedLinear(pack([part]), None, choices, torch.float32)
     key = 64, 64, "int4"
-    wide, thin = Shape(strip=128), Shape(strip=64, split=2)
+    # Small enough for float32 rows.
+    wide, thin = Shape(strip=128, stages=2, tile=32), Shape(strip=64, split=2, stages=2)
     choices.rows = 2, 8, 32
     choices.shapes.update({(2, *key): thin, (8, *key): None, (32, *key): wide})
     assert [choices.nearest(n, key, wide) for n in (1, 2, 5, 9, 500)] == [thin, thin, None, wide, wide]
