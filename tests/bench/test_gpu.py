@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.gpu import measure
 from bench.gpu.model import LLAMA3_8B, bytes_per_step, kv_bytes_per_token
 from bench.gpu.workload import Clients, Work
 from tests.unit.inference.cuda.launching_runner import LaunchingFake
@@ -84,3 +85,24 @@ def test_roofline_counts_the_bytes_of_the_public_model() -> None:
     embedding = 128256 * 4096
     assert bytes_per_step(LLAMA3_8B, "bfloat16") == 2 * (parameters - embedding - 4096)
     assert kv_bytes_per_token(LLAMA3_8B, "auto") == 131072
+    # Layers in half a byte and a scale and a minimum of two for 32; the output layer in a byte and as much.
+    layers = parameters - 2 * embedding - 4096
+    assert bytes_per_step(LLAMA3_8B, "int4") == layers * 5 // 8 + embedding * 9 // 8
+
+
+def test_one_that_fails_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """Device time is rare: bfloat16 and int4 are measured though fp8 breaks, and the failure is told."""
+
+    def measured(precision: str, setting: measure.Setting, peers: dict[int, float]) -> list[dict[str, str]]:
+        if precision == "fp8":
+            raise RuntimeError("no such kernel")
+        return [{"name": precision}]
+
+    monkeypatch.setattr(measure, "measure_precision", measured)
+    monkeypatch.setattr(measure, "transformers_tok_s", lambda setting: {})
+    monkeypatch.setattr(measure, "copy_bandwidth", lambda device: 4e12)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a device")
+    figures, failed = measure.measure(quick=False, only=None, kv="auto")
+    assert [figure["name"] for figure in figures] == ["gpu_copy_tb_s", "bfloat16", "int4"]
+    assert failed == ["fp8"]
+    assert "no such kernel" in capsys.readouterr().err
