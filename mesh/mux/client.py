@@ -41,7 +41,9 @@ class MuxChannel:
     def __init__(self, channel: grpc.aio.Channel, carries: Callable[[], bool] = lambda: True) -> None:
         self.channel = channel
         self._carries = carries
+        # Where new calls go, and the stream that is open: it outlives that while calls on it come to their end.
         self._link: _Link | None = None
+        self._held: _Link | None = None
         self._wanted = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
@@ -90,10 +92,10 @@ class MuxChannel:
         The channel stays open: it is its owner's.
         """
         self._closed = True
-        link = self._retire()
-        if link is not None and grace_s > 0:
+        self._retire()
+        if self._held is not None and grace_s > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(link.over.wait(), grace_s)
+                await asyncio.wait_for(self._held.over.wait(), grace_s)
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait((self._keeper,))
@@ -120,11 +122,10 @@ class MuxChannel:
 
         return call
 
-    def _retire(self) -> _Link | None:
+    def _retire(self) -> None:
         link, self._link = self._link, None
         if link is not None:
             link.retire()
-        return link
 
     async def _keep(self) -> None:
         """Hold a stream open whenever one is wanted, until cancelled."""
@@ -152,11 +153,12 @@ class MuxChannel:
                 greeting = await call.read()
             if greeting is grpc.aio.EOF:
                 return False
-            link = self._link = _Link(call)
+            link = self._link = self._held = _Link(call)
             await link.serve(self._retire)
         except TimeoutError:
             return False
         finally:
+            self._held = None
             call.cancel()
         return True
 

@@ -227,6 +227,21 @@ async def test_a_drain_takes_no_new_calls_and_ends_the_old() -> None:
         assert await asyncio.wait_for(it.task, 5) == 0
 
 
+async def test_closing_lets_calls_end_also_when_the_peer_drains_already() -> None:
+    async with running() as it:
+        held = it.stub.Generate(ask("held"), timeout=TIMEOUT)
+        await held.read()
+        it.service.stop()
+        await until(lambda: not it.mux.up)
+        # What a snapshot without the peer leads to.
+        closing = asyncio.create_task(it.mux.close(TIMEOUT))
+        await asyncio.sleep(0)
+        assert not closing.done()
+        it.probe.release.set()
+        assert await texts(held) == ["last"]
+        await asyncio.wait_for(closing, 5)
+
+
 async def test_calls_fail_with_the_stream_and_go_on_with_the_next() -> None:
     async with running() as it:
         call = it.stub.Generate(ask("held"), timeout=TIMEOUT)
