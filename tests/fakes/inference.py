@@ -120,10 +120,11 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
 
     async def WatchLoad(self, request, context):
         while True:
+            # First, so that what changes while this report is being sent is the next one.
+            self._load_changed.clear()
             busy = pb.WatchLoadResponse(queued=self.queued, running=self.active, capacity=self.capacity)
             busy.tokens_per_second = 10.0
             yield busy
-            self._load_changed.clear()
             await self._load_changed.wait()
 
     async def Generate(self, request, context) -> AsyncIterator[pb.GenerateResponse]:
