@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up the checkout: virtual environment, pinned dependencies, model, Envoy, native code, buf.
-# Safe to run again; quick when nothing changed. HEADRACE_PYTHON names the interpreter to use, if not the newest found.
+# Safe to run again; quick when nothing changed. HEADRACE_PYTHON names the interpreter to use, if not the first found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
