@@ -10,8 +10,8 @@ from inference.adapters.torch.sampling import Drawn, Filters
 from inference.adapters.torch.sampling_table import SamplingTable, Tickets
 from inference.core.counter_rng import uniform
 
-from .inputs import to_device
 from .launching import Launched, LaunchingRunner
+from .transfer import to_device
 
 
 class Fetch:

@@ -15,10 +15,11 @@ import torch
 
 from inference.adapters.torch.runner_api import LogitsSummary, StepBatch
 
-from .inputs import Ints, Sizes, join, pinned, view, write_slots
+from .inputs import Ints, Sizes, join, view, write_slots
 from .kernels.summary import summarize
 from .memory import DevicePages
 from .network import Network
+from .transfer import pinned
 
 BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -107,14 +106,3 @@ def view(flat: torch.Tensor, sizes: Sizes, *, all_logits: bool) -> StepInputs:
     contexts = Contexts(starts, lengths, flat[end:], width)
     tiles = tile_members, tile_offsets
     return StepInputs(tokens, sources, positions, slots, contexts, members, tiles, None if all_logits else rows)
-
-
-def pinned(values: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """The array where `device` can fetch it by itself: the allocator keeps such a copy until the device has read it."""
-    host = torch.from_numpy(values)
-    return host.pin_memory() if device.type == "cuda" else host
-
-
-def to_device(values: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Copy without waiting."""
-    return pinned(values, device).to(device, non_blocking=True)

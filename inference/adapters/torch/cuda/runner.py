@@ -16,7 +16,7 @@ from inference.adapters.torch.runner_api import BLOCK_SIZE, Candidates, LogitsSu
 from inference.adapters.torch.sampling import Filters
 
 from .graphs import DecodeGraphs
-from .inputs import Ints, pack, to_device, view
+from .inputs import Ints, pack, view
 from .kernels.draws import draw_rows
 from .kernels.prefill_attention import TILE
 from .kernels.summary import summarize
@@ -24,6 +24,7 @@ from .launching import Launched
 from .memory import DevicePages
 from .network import Network
 from .rows import FLOAT8
+from .transfer import to_device
 from .tuning import tune
 
 # Rows whose drawn tokens one step can leave to the next.

@@ -16,7 +16,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from inference.adapters.torch.cuda.grouped import GroupedWeight
-from inference.adapters.torch.cuda.inputs import pack, to_device, view
+from inference.adapters.torch.cuda.inputs import pack, view
 from inference.adapters.torch.cuda.kernels.draws import draw_rows
 from inference.adapters.torch.cuda.kernels.grouped import dequantize, grouped_product
 from inference.adapters.torch.cuda.kernels.skinny import skinny_product
@@ -24,6 +24,7 @@ from inference.adapters.torch.cuda.kernels.summary import summarize
 from inference.adapters.torch.cuda.memory import DevicePages
 from inference.adapters.torch.cuda.network import Network
 from inference.adapters.torch.cuda.rows import FLOAT8, Rows
+from inference.adapters.torch.cuda.transfer import to_device
 from inference.adapters.torch.cuda.tuning import CANDIDATES, GROUPED_CANDIDATES
 from inference.adapters.torch.loading import Checkpoint, ModelConfig
 from inference.adapters.torch.loading.checkpoint import expected_shapes

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -87,3 +89,9 @@ def test_free_memory_of_this_machine_is_known():
 def test_settings_that_cannot_go_together_are_refused(tmp_path, changes, words):
     with pytest.raises(ValueError, match=words):
         TorchEngineConfig(model_path=tmp_path, **changes)
+
+
+def test_a_machine_without_triton_can_import_the_engine():
+    """Nor does a CPU node pay for it where it is there: 66 MB."""
+    code = "import sys; sys.modules['triton'] = None; import inference.adapters.torch.engine"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
