@@ -6,11 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Triton's interpreter stands in for a device where there is none. Kernels take their choice when they are first
 # imported, by whichever test that is, so it is made here.
 if not any(Path("/dev").glob("nvidia[0-9c]*")):
     os.environ["TRITON_INTERPRET"] = "1"
+
+# How long an example takes is the machine's affair, and what is drawn is the same each time: a failure is a finding,
+# not chance. ARGS=--hypothesis-profile=default draws anew.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent
 _TIERS = ("unit", "contract", "integration", "bench", "e2e", "drills", "gpu")
