@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import grpc
 
+from .conftest import until
 
-async def who(channel: grpc.aio.Channel, *metadata: tuple[str, str]) -> str:
+# So long only because a call has to have an end: nothing that is tested takes seconds.
+LONG_S = 60.0
+
+
+async def who(channel: grpc.aio.Channel, *metadata: tuple[str, str], timeout_s: float = LONG_S) -> str:
     """Who answers; the code's name where nobody does."""
     try:
-        return (await channel.unary_unary("/test.Replica/Who")(b"", timeout=3, metadata=metadata)).decode()
+        return (await channel.unary_unary("/test.Replica/Who")(b"", timeout=timeout_s, metadata=metadata)).decode()
     except grpc.aio.AioRpcError as error:
         return error.code().name
 
@@ -18,9 +23,18 @@ async def answers(channel: grpc.aio.Channel, calls: int = 12) -> set[str]:
     return {await who(channel) for _ in range(calls)}
 
 
+async def reaches(channel: grpc.aio.Channel, *expected: str) -> float:
+    """Return when these and no others answer: a channel uses the first connection while it makes the next."""
+
+    async def does() -> bool:
+        return await answers(channel) == set(expected)
+
+    return await until(does, f"traffic to {expected}")
+
+
 def stream(channel: grpc.aio.Channel) -> grpc.aio.UnaryStreamCall:
     """A stream of twenty messages over two seconds."""
-    return channel.unary_stream("/test.Replica/Stream")(b"", timeout=20)
+    return channel.unary_stream("/test.Replica/Stream")(b"", timeout=LONG_S)
 
 
 async def rest(call: grpc.aio.UnaryStreamCall) -> list[bytes]:

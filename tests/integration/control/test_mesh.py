@@ -2,16 +2,16 @@
 
 import asyncio
 import signal
-import time
 
 import grpc
 import pytest
 
 from headrace.control.v1 import control_pb2 as pb
 from headrace.control.v1.control_pb2_grpc import ControlStub as Stub
+from mesh.control.adapters.replica_health import CHECK_EVERY_S, CHECK_TIMEOUT_S
 from mesh.discovery import SnapshotWatcher
 
-from .clients import answers, rest, stream, who
+from .clients import LONG_S, answers, reaches, rest, stream, who
 from .conftest import Mesh, until
 
 HEALTHY, DRAINING, UNHEALTHY = pb.HEALTH_HEALTHY, pb.HEALTH_DRAINING, pb.HEALTH_UNHEALTHY
@@ -26,24 +26,18 @@ async def small(mesh: Mesh, running: int = 2, **settings: str) -> Stub:
     return mesh.stub()
 
 
-async def becomes(mesh: Mesh, stub: Stub, replica: str, health: int, within_s: float = 2.0) -> float:
+async def becomes(mesh: Mesh, stub: Stub, replica: str, health: int) -> float:
     async def has() -> bool:
         return (await mesh.health(stub)).get(replica) == health
 
-    return await until(has, within_s, f"{replica} becoming {health}")
+    return await until(has, f"{replica} becoming {health}")
 
 
-async def reaches(channel: grpc.aio.Channel, *expected: str, within_s: float = 2.0) -> float:
-    async def does() -> bool:
-        return await answers(channel) == set(expected)
-
-    return await until(does, within_s, f"traffic to {expected}")
-
-
-async def test_a_death_leaves_and_a_new_replica_takes_traffic_within_two_seconds(mesh: Mesh) -> None:
+async def test_a_death_leaves_and_a_new_replica_takes_traffic(mesh: Mesh) -> None:
     stub = await small(mesh)
     channel = mesh.channel("small")
-    assert await mesh.health(stub) == {"small-0": HEALTHY, "small-1": HEALTHY}
+    await becomes(mesh, stub, "small-0", HEALTHY)
+    await becomes(mesh, stub, "small-1", HEALTHY)
     await reaches(channel, "small-0", "small-1")
 
     mesh.processes["small-0"].signal(signal.SIGKILL)
@@ -64,10 +58,15 @@ async def test_a_death_leaves_and_a_new_replica_takes_traffic_within_two_seconds
     print(f"left {left:.3f} s, back {back:.3f} s, new {new:.3f} s")
 
 
-async def test_a_stopped_replica_leaves_within_two_seconds_and_comes_back(mesh: Mesh) -> None:
+async def test_a_stopped_replica_leaves_and_comes_back(mesh: Mesh) -> None:
+    """Nothing breaks when it is stopped: an unanswered check tells, and is made so often that two seconds suffice."""
+    assert CHECK_EVERY_S + CHECK_TIMEOUT_S < 2
     stub = await small(mesh)
+    await becomes(mesh, stub, "small-1", HEALTHY)
     mesh.processes["small-1"].signal(signal.SIGSTOP)
     left = await becomes(mesh, stub, "small-1", UNHEALTHY)
+    (service,) = (await stub.GetSnapshot(pb.GetSnapshotRequest())).snapshot.services
+    assert service.replicas[1].reason == f"no answer within {CHECK_TIMEOUT_S:g} s"
     mesh.processes["small-1"].signal(signal.SIGCONT)
     back = await becomes(mesh, stub, "small-1", HEALTHY)
     print(f"left {left:.3f} s, back {back:.3f} s")
@@ -81,12 +80,12 @@ async def test_a_drain_leaves_at_once_and_severs_no_stream(mesh: Mesh) -> None:
     for call in calls:
         assert await call.read() == b"0"
     mesh.processes["small-0"].signal(signal.SIGUSR1)
-    await becomes(mesh, stub, "small-0", DRAINING, 0.5)
+    await becomes(mesh, stub, "small-0", DRAINING)
     for channel in (*channels, mesh.channel("small"), mesh.channel("small-0")):
         await reaches(channel, "UNAVAILABLE")
     mesh.stack["services"]["small"]["replicas"] = 0
     mesh.write()
-    await until(lambda: _gone(mesh, stub), 2)
+    await until(lambda: _gone(mesh, stub))
     for call in calls:
         assert [int(m) for m in await rest(call)] == list(range(1, 20))
 
@@ -97,10 +96,9 @@ async def _gone(mesh: Mesh, stub: Stub) -> bool:
 
 async def test_a_replica_is_reached_by_its_own_name_and_nobody_fails_fast(mesh: Mesh) -> None:
     await small(mesh, running=1)
-    assert await answers(mesh.channel("small-0")) == {"small-0"}
-    started = time.monotonic()
+    await reaches(mesh.channel("small-0"), "small-0")
+    # At its deadline a call that waits would end as DEADLINE_EXCEEDED.
     assert await who(mesh.channel("small-1")) == "UNAVAILABLE"
-    assert time.monotonic() - started < 1
 
 
 async def test_a_replica_that_fails_where_others_do_not_is_left_out(mesh: Mesh) -> None:
@@ -117,7 +115,7 @@ async def test_a_replica_that_fails_where_others_do_not_is_left_out(mesh: Mesh) 
     async def left_out() -> bool:
         return await answers(channel, 90) == {"small-0", "small-1"}
 
-    await until(left_out, 10, "leaving the outlier out")
+    await until(left_out, "leaving the outlier out")
 
 
 async def test_a_wrong_stack_file_changes_nothing_and_is_shown(mesh: Mesh) -> None:
@@ -131,15 +129,15 @@ async def test_a_wrong_stack_file_changes_nothing_and_is_shown(mesh: Mesh) -> No
     async def refused() -> bool:
         return not (await source()).alive
 
-    await until(refused, 2)
+    await until(refused)
     assert "stack.yaml:1: not YAML" in (await source()).error
-    assert await answers(mesh.channel("small")) == {"small-0", "small-1"}
+    await reaches(mesh.channel("small"), "small-0", "small-1")
     mesh.stack_file.write_text(good)
 
     async def fine() -> bool:
         return (await source()).alive
 
-    await until(fine, 2)
+    await until(fine)
 
 
 async def test_faults_hit_whom_they_name_and_heal_by_themselves(mesh: Mesh) -> None:
@@ -150,30 +148,32 @@ async def test_faults_hit_whom_they_name_and_heal_by_themselves(mesh: Mesh) -> N
     aborts.lasts.FromSeconds(60)
     put = await stub.InjectFault(pb.InjectFaultRequest(fault=aborts))
     assert (await stub.GetSnapshot(pb.GetSnapshotRequest())).snapshot.version == put.version
-    slow = pb.Fault(id="slow", service="small", replica="small-0", percent=100)
-    slow.delay.FromMilliseconds(400)
-    slow.lasts.FromMilliseconds(1500)
-    await stub.InjectFault(pb.InjectFaultRequest(fault=slow))
 
     async def hit(over: grpc.aio.Channel) -> bool:
         return await who(over, ("x-headrace-tenant", "acme")) == "RESOURCE_EXHAUSTED"
 
     for over in (channel, one, other):
-        await until(lambda over=over: hit(over), 2)
+        await until(lambda over=over: hit(over))
     assert await who(channel, ("x-headrace-tenant", "other")) in {"small-0", "small-1"}
+    # Longer than any call here takes.
+    slow = pb.Fault(id="slow", service="small", replica="small-0", percent=100)
+    slow.delay.FromSeconds(2 * round(LONG_S))
+    slow.lasts.FromSeconds(600)
+    await stub.InjectFault(pb.InjectFaultRequest(fault=slow))
 
-    async def seconds(over: grpc.aio.Channel) -> float:
-        started = time.monotonic()
-        await who(over)
-        return time.monotonic() - started
+    async def delayed(over: grpc.aio.Channel) -> bool:
+        return await who(over, timeout_s=0.5) == "DEADLINE_EXCEEDED"
 
-    assert await seconds(one) >= 0.4
-    assert await seconds(other) < 0.4
-    await until(lambda: _faults(stub, [put.id]), 3, "healing")
+    await until(lambda: delayed(one), "a delay")
+    assert await who(other) == "small-1"
+    slow.lasts.FromMilliseconds(200)
+    await stub.InjectFault(pb.InjectFaultRequest(fault=slow))
+    await until(lambda: _faults(stub, [put.id]), "healing")
     assert (await stub.ClearFaults(pb.ClearFaultsRequest(ids=["nobody"]))).cleared == 0
     assert (await stub.ClearFaults(pb.ClearFaultsRequest())).cleared == 1
-    await until(lambda: _not(hit(channel)), 2)
-    assert await seconds(one) < 0.4
+    await until(lambda: _not(hit(channel)))
+    await until(lambda: _not(delayed(one)))
+    assert await who(one) == "small-0"
 
 
 async def _faults(stub: Stub, expected: list[str]) -> bool:
@@ -198,8 +198,8 @@ async def test_a_restart_of_the_control_plane_disturbs_nobody(mesh: Mesh) -> Non
     stub = await small(mesh)
     channel = mesh.channel("small")
     await reaches(channel, "small-0", "small-1")
+    sent = await _acknowledged(stub)
     before = (await stub.GetSnapshot(pb.GetSnapshotRequest())).snapshot.version
-    sent = await _versions(stub)
     watcher = SnapshotWatcher(mesh.control)
     watching = asyncio.create_task(watcher.run())
     await watcher.changed()
@@ -216,16 +216,16 @@ async def test_a_restart_of_the_control_plane_disturbs_nobody(mesh: Mesh) -> Non
 
     caller = asyncio.create_task(keep_calling())
     mesh.processes["control"].signal(signal.SIGTERM)
-    assert await asyncio.wait_for(mesh.processes["control"].child.wait(), 10) == 0
+    assert await asyncio.wait_for(mesh.processes["control"].child.wait(), 30) == 0
     assert watcher.version == before
     await mesh.start_control()
     again = mesh.stub()
 
     async def all_back() -> bool:
-        return await _versions(again) == sent
+        return {state[:3] for state in await _subscriptions(again)} == sent
 
-    # gRPC's own xDS client comes back after a second or so.
-    await until(all_back, 10, "clients coming back to the same versions")
+    # gRPC's own xDS client comes back by itself, after ever longer pauses.
+    await until(all_back, "clients coming back to the same versions")
     assert (await again.GetSnapshot(pb.GetSnapshotRequest())).snapshot.version == before
     over.set()
     await caller
@@ -234,15 +234,27 @@ async def test_a_restart_of_the_control_plane_disturbs_nobody(mesh: Mesh) -> Non
     watching.cancel()
 
 
-async def _versions(stub: Stub) -> set[tuple[str, str, str]]:
+async def _subscriptions(stub: Stub) -> set[tuple[str, str, str, str]]:
+    """Each client's node, and of each type the versions that it acknowledged and that it was sent last."""
     clients = (await stub.ListClients(pb.ListClientsRequest())).clients
-    return {(c.node_id, s.type_url, s.acked_version) for c in clients for s in c.subscriptions}
+    return {(c.node_id, s.type_url, s.acked_version, s.sent_version) for c in clients for s in c.subscriptions}
+
+
+async def _acknowledged(stub: Stub) -> set[tuple[str, str, str]]:
+    """What clients acknowledged, once that is everything: they use what they got before they say so."""
+
+    async def everything() -> bool:
+        return all(acked == sent != "" for _, _, acked, sent in await _subscriptions(stub))
+
+    await until(everything, "acknowledging")
+    return {state[:3] for state in await _subscriptions(stub)}
 
 
 async def test_clients_are_listed_with_what_they_acknowledged(mesh: Mesh) -> None:
     stub = await small(mesh)
     channel = mesh.channel("small", node="router-7")
     await reaches(channel, "small-0", "small-1")
+    await _acknowledged(stub)
     (client,) = (await stub.ListClients(pb.ListClientsRequest())).clients
     assert client.node_id == "router-7"
     assert client.user_agent.startswith("gRPC")
@@ -262,10 +274,10 @@ async def test_a_change_elsewhere_is_not_sent_to_a_client_that_did_not_ask(mesh:
     mesh.add_service("large")
     stub = await small(mesh)
     await reaches(mesh.channel("small"), "small-0", "small-1")
-    before = await _versions(stub)
+    before = await _acknowledged(stub)
     await mesh.start_replica("large-0")
     await becomes(mesh, stub, "large-0", HEALTHY)
-    assert await _versions(stub) == before
+    assert await _acknowledged(stub) == before
 
 
 async def test_a_wrong_stack_ends_the_start_with_every_mistake(mesh: Mesh) -> None:
