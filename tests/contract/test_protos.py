@@ -24,7 +24,7 @@ def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
     )
 
 

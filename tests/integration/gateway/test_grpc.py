@@ -1,6 +1,7 @@
 """headrace.gateway.v1 over gRPC: the same admission and the same answers."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from mesh.errors import (
     from_rpc_error,
 )
 from tests.fakes.router import Act
-from tests.integration.gateway.harness import KEY, Running, gateway, until
+from tests.integration.gateway.harness import KEY, PATIENCE_S, Running, gateway, until
 
 AUTHORIZED = (("authorization", f"Bearer {KEY}"), ("x-request-id", "mine-1"))
 
@@ -55,7 +56,7 @@ async def failure(call: grpc.aio.UnaryStreamCall) -> MeshError:
 
 
 async def test_an_answer_ends_in_its_summary(running: Running, stub: gateway_pb2_grpc.GatewayStub) -> None:
-    messages = [m async for m in stub.Generate(request(seed=7), metadata=AUTHORIZED, timeout=9)]
+    messages = [m async for m in stub.Generate(request(seed=7), metadata=AUTHORIZED, timeout=90)]
     assert "".join(delta.text for message in messages for delta in message.deltas) == "Hello there"
     assert [message.request_id for message in messages] == ["mine-1"] + [""] * (len(messages) - 1)
     assert messages[-1].summary.usage.completion_tokens == 3
@@ -63,7 +64,7 @@ async def test_an_answer_ends_in_its_summary(running: Running, stub: gateway_pb2
     asked = running.router.requests[0]
     assert (asked.context.tenant, asked.context.user, asked.context.request_id) == ("tenant-1", "ann", "mine-1")
     assert asked.generation.sampling.seed == 7
-    assert running.router.deadlines[0] == pytest.approx(9, abs=1)
+    assert 60 < running.router.deadlines[0] <= 90
 
 
 @pytest.mark.parametrize("metadata", [(), (("authorization", "Bearer nobody"),), (("authorization", "Basic x"),)])
@@ -142,9 +143,16 @@ async def test_a_client_that_cancels_frees_its_place(tmp_path: Path, act: Act) -
             call = stub.Generate(request(), metadata=AUTHORIZED)
             assert (await call.read()).deltas
             call.cancel()
-            await asyncio.wait_for(running.router.cancelled.wait(), 5)
+            await asyncio.wait_for(running.router.cancelled.wait(), PATIENCE_S)
             await until(lambda: running.router.active == 0)
-            assert [m async for m in stub.Generate(request(), metadata=AUTHORIZED)][-1].HasField("summary")
+
+            async def fits() -> bool:
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    return [m async for m in stub.Generate(request(), metadata=AUTHORIZED)][-1].HasField("summary")
+                return False
+
+            # The router may hear of it before the gateway has given the place back.
+            await until(fits)
 
 
 async def test_models(stub: gateway_pb2_grpc.GatewayStub) -> None:

@@ -180,12 +180,13 @@ async def test_the_clients_retries_find_the_answer(running: Running) -> None:
 
 
 async def test_the_clients_own_timeout_travels_on(tmp_path: Path) -> None:
-    async with gateway(tmp_path, deadline_s=60.0) as running:
-        client = running.openai.copy(timeout=7)
+    async with gateway(tmp_path, deadline_s=600.0) as running:
+        client = running.openai.copy(timeout=70)
         await client.chat.completions.create(model="fake-model", messages=MESSAGES)
         await client.chat.completions.create(
-            model="fake-model", messages=MESSAGES, extra_headers={"x-headrace-timeout": "3"}
+            model="fake-model", messages=MESSAGES, extra_headers={"x-headrace-timeout": "30"}
         )
         await running.openai.chat.completions.create(model="fake-model", messages=MESSAGES)
-        asked = running.router.deadlines
-        assert asked == pytest.approx([7, 3, 60], abs=1)
+        # What is left of it at the router: nobody may add to it, and the way there takes some.
+        for left, given in zip(running.router.deadlines, [70, 30, 600], strict=True):
+            assert given - 20 < left <= given

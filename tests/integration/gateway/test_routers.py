@@ -40,7 +40,7 @@ async def surroundings(count: int) -> AsyncIterator[tuple[Routers, FakeControl, 
 async def ask(routers: Routers) -> None:
     request = router_pb2.GenerateRequest()
     request.context.tenant, request.generation.model = "t", "fake-model"
-    async for _ in routers.next().Generate(request, timeout=10.0):
+    async for _ in routers.next().Generate(request, timeout=60.0):
         pass
 
 
@@ -64,7 +64,7 @@ async def test_a_router_that_leaves_the_snapshot_ends_what_it_has() -> None:
     async with surroundings(2) as (routers, control, fakes):
         request = router_pb2.GenerateRequest()
         request.context.tenant, request.generation.model = "t", "fake-model"
-        calls = [routers.next().Generate(request, timeout=10.0) for _ in range(2)]
+        calls = [routers.next().Generate(request, timeout=60.0) for _ in range(2)]
         control.publish({"router": {"router-0": fakes["router-0"].address}})
         await until(lambda: routers.up == 1)
         await ask(routers)

@@ -43,7 +43,7 @@ def render(of: Snapshot) -> ResourceSet:
 async def running(publisher: Publisher) -> AsyncIterator[None]:
     task = asyncio.create_task(publisher.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             yield
     finally:
         task.cancel()

@@ -68,7 +68,7 @@ class ScriptedRouter:
 
 def ask(prompts: int = 1, n: int = 1) -> Ask:
     generation = pb.Generation(model="m", sampling=pb.Sampling(n=n))
-    return Ask(Caller("k", "t"), "req", "ann", [generation] * prompts, Deadline(5))
+    return Ask(Caller("k", "t"), "req", "ann", [generation] * prompts, Deadline(60))
 
 
 async def answer(router: ScriptedRouter, asked: Ask, tally: Tally) -> list[Part]:

@@ -8,6 +8,7 @@ import pytest
 from mesh.stack import parse
 from ops.failure import Failure
 from ops.local.ports import Listener, listeners, require_free
+from tests.ports import free_ports
 
 STACK = """
 name: small
@@ -33,9 +34,9 @@ def test_every_address_of_a_stack_is_listed() -> None:
 
 def test_a_taken_port_is_named_with_its_owner_and_its_holder() -> None:
     with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
+        port = free_ports()
+        holder.bind(("127.0.0.1", port))
         holder.listen()
-        port = holder.getsockname()[1]
         with pytest.raises(Failure) as caught:
             require_free((Listener("router-0.grpc", "127.0.0.1", port),))
     assert f"port {port} (for router-0.grpc) is in use" in caught.value.what
