@@ -32,8 +32,9 @@ class Act:
     headers: bool = False
     delay_s: float = 0.0
     first_delay_s: float = 0.0
-    # The first token waits for this.
+    # The token after `hold_at` of them waits for this.
     hold: asyncio.Event | None = None
+    hold_at: int = 0
     drip_s: float = 0.5
     per_message: int = 1
     logprob: float = -0.1
@@ -152,8 +153,6 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
         resumed = _check_resume(prompt, generation)
         given = Count()
         await asyncio.sleep(act.first_delay_s)
-        if act.hold is not None:
-            await act.hold.wait()
         for index in range(max(1, generation.sampling.n)):
             ids = token_ids(_of(prompt, index), min(generation.sampling.max_tokens or act.tokens, act.tokens))
             async for delta in self._choice(index, ids, resumed.get(index, 0), act, given):
@@ -176,6 +175,8 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
         self, index: int, ids: list[int], at: int, act: Act, given: Count
     ) -> AsyncIterator[common.ChoiceDelta]:
         while at < len(ids):
+            if act.hold is not None and given.tokens >= act.hold_at:
+                await act.hold.wait()
             if act.after is not None and given.tokens >= act.after:
                 if act.then in ("cut", "end", "stall"):
                     return

@@ -22,7 +22,12 @@ from router.config import RouterConfig
 from tests.fakes.control import FakeControl
 from tests.fakes.inference import FakeNode
 
-QUICK_TIMERS = {"connect_s": 0.3, "headers_s": 0.4, "first_token_s": 0.5, "gap_s": 0.3, "floor_tokens_per_s": 0}
+# Longer than any pause of a machine that is busy with other things, so that no timer runs out unless a test wants it to;
+# and longer than any wait of a test, so that what a test waits for is never the work of a timer.
+PATIENT_S = 40.0
+PATIENT = {"connect_s": PATIENT_S, "headers_s": PATIENT_S, "first_token_s": PATIENT_S, "gap_s": PATIENT_S}
+TIMERS = PATIENT | {"floor_tokens_per_s": 0}
+WAIT_S = 20.0
 DEPLOYMENT = {"name": "d", "service": "nodes", "model": "m"}
 MODEL = {"name": "pub", "chain": ["d"]}
 
@@ -32,7 +37,7 @@ def routing(**changes: object) -> dict[str, object]:
     base: dict[str, object] = {
         "deployments": [DEPLOYMENT],
         "models": [MODEL],
-        "timers": QUICK_TIMERS,
+        "timers": TIMERS,
         "ramp": {"seconds": 0},
     }
     return base | changes
@@ -66,6 +71,14 @@ class Answer:
         return [(a.cause, a.replica, a.reason) for a in self.disclosure.attempts]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What has come of an answer so far, and the rest of it."""
+
+    so_far: Answer
+    rest: asyncio.Task[Answer]
+
+
 @dataclass
 class Running:
     """A router and its surroundings."""
@@ -75,20 +88,31 @@ class Running:
     control: FakeControl
     path: Path
 
-    def ask(self, prompt: str = "hello", *, within_s: float = 10.0, **options: object) -> grpc.aio.UnaryStreamCall:
+    def ask(self, prompt: str = "hello", *, within_s: float = 90.0, **options: object) -> grpc.aio.UnaryStreamCall:
         return self.stub.Generate(request_for(prompt, **options), timeout=within_s)
 
-    async def answer(self, prompt: str = "hello", *, within_s: float = 10.0, **options: object) -> Answer:
+    async def answer(self, prompt: str = "hello", *, within_s: float = 90.0, **options: object) -> Answer:
         return await read(self.ask(prompt, within_s=within_s, **options))
+
+    def begin(self, prompt: str = "hello", **options: object) -> Begun:
+        """An answer that is read as it comes."""
+        answer = Answer()
+        return Begun(answer, asyncio.create_task(read(self.ask(prompt, **options), answer)))
 
     async def state(self) -> dict[str, pb.ReplicaState]:
         response = await self.stub.GetState(pb.GetStateRequest())
         return {f"{d.name}/{r.id}": r for d in response.deployments for r in d.replicas}
 
-    async def until(self, holds: Callable[[dict[str, pb.ReplicaState]], bool], within_s: float = 5.0) -> None:
-        async with asyncio.timeout(within_s):
+    async def until(self, holds: Callable[[dict[str, pb.ReplicaState]], bool]) -> None:
+        async with asyncio.timeout(WAIT_S):
             while not holds(await self.state()):
                 await asyncio.sleep(0.005)
+
+    def rewrite(self, config: dict[str, object]) -> None:
+        """Put another routing file in the place of the one in force, whole."""
+        new = self.path.with_suffix(".new")
+        new.write_text(yaml.safe_dump(config, sort_keys=False))
+        new.replace(self.path)
 
 
 def request_for(prompt: str, model: str = "pub", **options: object) -> pb.GenerateRequest:
@@ -114,8 +138,15 @@ def request_for(prompt: str, model: str = "pub", **options: object) -> pb.Genera
     return request
 
 
-async def read(call: grpc.aio.UnaryStreamCall) -> Answer:
-    answer = Answer()
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition, long enough for a machine that is busy with other things."""
+    async with asyncio.timeout(WAIT_S):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def read(call: grpc.aio.UnaryStreamCall, answer: Answer | None = None) -> Answer:
+    answer = answer or Answer()
     try:
         async for message in call:
             answer.messages.append(message)

@@ -9,13 +9,14 @@ import pytest
 from headrace.router.v1 import router_pb2 as pb
 from mesh.errors import InvalidArgument, ResourceExhausted, Unavailable
 from tests.fakes.inference import Act, nodes
-from tests.integration.router.harness import QUICK_TIMERS, Running, router, routing
+from tests.integration.router.harness import TIMERS, WAIT_S, Running, router, routing
 
 OPEN, CLOSED = pb.BREAKER_STATE_OPEN, pb.BREAKER_STATE_CLOSED
+RESET_S = 0.3
 TWO = routing(
     deployments=[{"name": n, "service": n, "model": "m"} for n in ("a", "b")],
     models=[{"name": "pub", "chain": ["a", "b"]}],
-    breaker={"failures": 3, "reset_s": 0.3, "longest_reset_s": 1.0},
+    breaker={"failures": 3, "reset_s": RESET_S, "longest_reset_s": 1.0},
 )
 
 
@@ -29,7 +30,7 @@ async def test_storms_of_4xx_and_429_never_open_a_breaker(tmp_path, error) -> No
         assert all(answer.error is not None for answer in answers)
         assert (await running.state())["d/n0"].breaker == CLOSED
         node.default = Act()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(WAIT_S):
             while (await running.answer("after")).error is not None:
                 await asyncio.sleep(0.02)
 
@@ -43,16 +44,13 @@ async def test_a_dead_deployment_leaves_the_path_and_comes_back(tmp_path) -> Non
         opened = time.monotonic()
         asked = len(a.requests)
         for i in range(20):
-            assert len((await running.answer(f"q{i}")).disclosure.attempts) == 1
-        assert time.monotonic() - opened < 1.0
+            assert [replica for _, replica, _ in (await running.answer(f"q{i}")).causes] == ["b0"]
         # Only probes go there now, one for each time it was due.
-        assert len(a.requests) - asked <= 2
+        assert len(a.requests) - asked <= (time.monotonic() - opened) / RESET_S + 1
         a.default = Act()
-        healed = time.monotonic()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_S):
             while (await running.answer("again")).disclosure.deployment != "a":
                 await asyncio.sleep(0.01)
-        assert time.monotonic() - healed < 5.0
         assert (await running.state())["a/a0"].breaker == CLOSED
 
 
@@ -70,7 +68,8 @@ async def test_under_total_outage_the_router_amplifies_by_a_fifth_at_most(tmp_pa
 
 
 async def test_what_a_slow_queue_delays_opens_no_breaker(tmp_path) -> None:
-    async with nodes("n0") as (node,), router(tmp_path, {"nodes": [node]}, routing()) as running:
+    hasty = routing(timers=TIMERS | {"headers_s": 0.4, "first_token_s": 0.5})
+    async with nodes("n0") as (node,), router(tmp_path, {"nodes": [node]}, hasty) as running:
         node.default = Act(after=0, then="stall")
         node.queued = 5
         node.load_changed()
@@ -82,15 +81,19 @@ async def test_what_a_slow_queue_delays_opens_no_breaker(tmp_path) -> None:
 
 async def test_probing_never_costs_the_caller_anything(tmp_path) -> None:
     async with nodes("a0", "b0") as (a, b), router(tmp_path, {"a": [a], "b": [b]}, TWO) as running:
-        a.default = Act(after=0, then="stall")
+        a.default = Act(after=0)
         for i in range(3):
             await running.answer(f"q{i}")
-        started = time.monotonic()
-        while time.monotonic() - started < 1.0:
-            before = time.monotonic()
-            answer = await running.answer("hello")
-            assert answer.error is None
-            assert time.monotonic() - before < 0.2 < QUICK_TIMERS["headers_s"]
+        assert (await running.state())["a/a0"].breaker == OPEN
+        asked = len(a.requests)
+        a.default = Act(after=0, then="stall")
+        # The probe hangs for longer than all of these may take together: whoever waited for it would see it.
+        async with asyncio.timeout(WAIT_S):
+            while len(a.requests) == asked:
+                assert (await running.answer("hello")).causes == [("first", "b0", "")]
+            for _ in range(5):
+                assert (await running.answer("hello")).causes == [("first", "b0", "")]
+        assert a.active == 1
 
 
 @contextlib.asynccontextmanager
@@ -111,27 +114,25 @@ async def three_routers(tmp_path, a, b):
 
 
 async def agreed(routers: list[Running], state: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         while {(await r.state())["a/a0"].breaker for r in routers} != {state}:
             await asyncio.sleep(0.002)
 
 
-async def test_three_routers_agree_within_two_seconds(tmp_path) -> None:
+async def test_three_routers_agree_though_only_one_has_seen_it(tmp_path) -> None:
     async with nodes("a0", "b0") as (a, b), three_routers(tmp_path, a, b) as routers:
         a.default = Act(after=0, error=Unavailable("down"))
         for i in range(3):
             await routers[0].answer(f"q{i}")
-        started = time.monotonic()
+        assert len(a.requests) == 3
         await agreed(routers, OPEN)
-        assert time.monotonic() - started < 2.0
-        asked = len(a.requests)
-        assert (await routers[1].answer("hello")).disclosure.deployment == "b"
-        assert len(a.requests) == asked
+        assert len(a.requests) == 3
+        assert (await routers[1].answer("hello")).causes == [("first", "b0", "")]
 
         a.default = Act()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_S):
             while (await routers[2].answer("again")).disclosure.deployment != "a":
                 await asyncio.sleep(0.01)
-        started = time.monotonic()
+        asked = len(a.requests)
         await agreed(routers, CLOSED)
-        assert time.monotonic() - started < 2.0
+        assert len(a.requests) == asked
