@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
 import grpc
@@ -36,6 +36,28 @@ class Breakage(Protocol):
     async def heal(self) -> None:
         """Mend it."""
         ...
+
+
+@asynccontextmanager
+async def broken(faults: Sequence[Breakage], now: Callable[[], float]) -> AsyncIterator[float]:
+    """Everything is broken while inside, and healed on every way out. Yields when it began to be.
+
+    That is before the first fault is there: it may be noticed while it, or the next, is still being made.
+    Raises Failure where something cannot be broken or healed.
+    """
+    began = now()
+    try:
+        for one in faults:
+            await one.inject()
+        yield began
+    finally:
+        await asyncio.shield(_heal(faults))
+
+
+async def _heal(faults: Sequence[Breakage]) -> None:
+    failures = [f for f in await asyncio.gather(*(one.heal() for one in faults), return_exceptions=True) if f]
+    if failures:
+        raise Failure(f"not everything could be healed: {failures[0]!r}", "see: headrace status", ExitCode.SOFTWARE)
 
 
 def breakages(drill: Drill, stage: Stage) -> list[Breakage]:

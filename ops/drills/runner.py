@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ops.drills.breaking import Breakage, breakages
+from ops.drills.breaking import breakages, broken
 from ops.drills.load import Callers
 from ops.drills.measure import Figures, Phases, figures
 from ops.drills.requests import Asked, Fate
@@ -55,7 +54,7 @@ async def run(drill: Drill, *, sabotaged: bool, say: Callable[[str], None], on: 
 
 
 async def _play(drill: Drill, stage: Stage, sabotaged: bool, say: Callable[[str], None]) -> Outcome:
-    broken = breakages(drill, stage)
+    faults = breakages(drill, stage)
     if drill.load.bystanders and not stage.bystanders_key:
         raise Failure("bystanders need a key of another tenant", "play the drill on its own stack", ExitCode.USAGE)
     callers = Callers(drill.load, stage.url, stage.key, stage.bystanders_key)
@@ -67,8 +66,7 @@ async def _play(drill: Drill, stage: Stage, sabotaged: bool, say: Callable[[str]
         say(f"{drill.load.streams} callers ask")
         whole = await _pass(callers, drill, drill.load.before_s)
         before = _called(stage)
-        async with _broken(broken):
-            broken_at = callers.now()
+        async with broken(faults, callers.now) as broken_at:
             watch.events.append((broken_at, "broken"))
             say("broken")
             whole = whole and await _pass(callers, drill, drill.load.during_s)
@@ -85,23 +83,6 @@ async def _play(drill: Drill, stage: Stage, sabotaged: bool, say: Callable[[str]
     asked = tuple((one, callers.fate(one)) for one in callers.asked)
     checks = judge(drill.expect, seen)
     return Outcome(drill, sabotaged, checks, seen, phases, asked, tuple(sorted(watch.events)))
-
-
-@asynccontextmanager
-async def _broken(broken: list[Breakage]) -> AsyncIterator[None]:
-    """Everything is broken while inside, and healed on every way out."""
-    try:
-        for one in broken:
-            await one.inject()
-        yield
-    finally:
-        await asyncio.shield(_heal(broken))
-
-
-async def _heal(broken: list[Breakage]) -> None:
-    failures = [f for f in await asyncio.gather(*(one.heal() for one in broken), return_exceptions=True) if f]
-    if failures:
-        raise Failure(f"not everything could be healed: {failures[0]!r}", "see: headrace status", ExitCode.SOFTWARE)
 
 
 def _never() -> bool:

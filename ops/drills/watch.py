@@ -58,9 +58,12 @@ class Watch:
         async with AsyncExitStack() as stack:
             channels = [await stack.enter_async_context(open_channel(a)) for a in router_addresses(self._stack)]
             stubs = [router_pb2_grpc.RouterStub(channel) for channel in channels]
+            # What a router said last stands while it says nothing: it may be busy, and silence is no news of a target.
+            known: list[router_pb2.GetStateResponse | None] = [None] * len(stubs)
             while True:
-                states = await asyncio.gather(*map(_state, stubs))
-                self._note([state for state in states if state is not None])
+                said = await asyncio.gather(*map(_state, stubs))
+                known = [new or old for new, old in zip(said, known, strict=True)]
+                self._note([state for state in known if state is not None])
                 await asyncio.sleep(_SAMPLE_S)
 
     def _take_snapshot(self, snapshot: control_pb2.Snapshot) -> None:
