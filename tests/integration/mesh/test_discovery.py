@@ -10,6 +10,7 @@ import pytest
 from headrace.control.v1 import control_pb2 as pb
 from headrace.control.v1 import control_pb2_grpc
 from mesh.discovery import SnapshotWatcher
+from tests.ports import free_ports
 
 
 class ScriptedControl(control_pb2_grpc.ControlServicer):
@@ -48,7 +49,7 @@ async def watching(port: int) -> AsyncIterator[SnapshotWatcher]:
 
 async def test_changes_wake_those_who_wait_and_equal_versions_do_not() -> None:
     control = ScriptedControl()
-    async with serving(control) as port, watching(port) as watcher, asyncio.timeout(10):
+    async with serving(control) as port, watching(port) as watcher, asyncio.timeout(30):
         assert watcher.snapshot is None
         control.script.put_nowait("a")
         assert (await watcher.changed()).version == "a"
@@ -62,7 +63,7 @@ async def test_changes_wake_those_who_wait_and_equal_versions_do_not() -> None:
 
 async def test_a_lost_stream_is_opened_again() -> None:
     control = ScriptedControl()
-    async with serving(control) as port, watching(port) as watcher, asyncio.timeout(10):
+    async with serving(control) as port, watching(port) as watcher, asyncio.timeout(30):
         control.script.put_nowait("a")
         await watcher.changed()
         control.script.put_nowait(None)
@@ -72,9 +73,9 @@ async def test_a_lost_stream_is_opened_again() -> None:
 
 async def test_the_last_good_snapshot_outlives_the_control_plane() -> None:
     control = ScriptedControl()
-    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(20):
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(60):
         first = contextlib.AsyncExitStack()
-        port = await first.enter_async_context(serving(control))
+        port = await first.enter_async_context(serving(control, free_ports()))
         watcher = await stack.enter_async_context(watching(port))
         control.script.put_nowait("a")
         await watcher.changed()
@@ -90,7 +91,7 @@ async def test_the_last_good_snapshot_outlives_the_control_plane() -> None:
 
 async def test_a_slow_reader_skips_to_the_newest() -> None:
     control = ScriptedControl()
-    async with serving(control) as port, watching(port) as watcher, asyncio.timeout(10):
+    async with serving(control) as port, watching(port) as watcher, asyncio.timeout(30):
         for version in "abc":
             control.script.put_nowait(version)
         await watcher.changed("a")

@@ -21,8 +21,9 @@ from mesh.health import Readiness
 from mesh.lifecycle import ProcessConfig, Service, State
 from mesh.mux import MuxChannel
 from mesh.server import Server
+from tests.ports import free_ports
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 class Probe(inference_pb2_grpc.InferenceServicer):
@@ -72,7 +73,7 @@ def ask(model: str = "", prompt: str = "") -> pb.GenerateRequest:
     return request
 
 
-async def until(holds: Callable[[], bool], within_s: float = 5.0) -> None:
+async def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
     async with asyncio.timeout(within_s):
         while not holds():
             await asyncio.sleep(0.002)
@@ -94,7 +95,7 @@ class Running:
 @contextlib.asynccontextmanager
 async def running(carries: Callable[[], bool] = lambda: True, address: str = "127.0.0.1:0") -> AsyncIterator[Running]:
     """A server, and a channel whose stream is up unless it may not be."""
-    service, probe = Service(ProcessConfig(listen=address, drain_delay_s=0.0, drain_deadline_s=5.0), ()), Probe()
+    service, probe = Service(ProcessConfig(listen=address, drain_delay_s=0.0, drain_deadline_s=20.0), ()), Probe()
     inference_pb2_grpc.add_InferenceServicer_to_server(probe, service.server.grpc)
     task = asyncio.create_task(service.run())
     await until(lambda: service.state is not State.STARTING or task.done())
@@ -102,8 +103,8 @@ async def running(carries: Callable[[], bool] = lambda: True, address: str = "12
     stub = inference_pb2_grpc.InferenceStub(mux)
     try:
         if carries():
-            mux.connect()
-            await until(lambda: mux.up)
+            # Asked again and again: what wants the stream to be up makes calls, and each of those asks.
+            await until(lambda: mux.connect() or mux.up)
         yield Running(service, probe, mux, stub, task)
     finally:
         probe.release.set()
@@ -120,7 +121,7 @@ async def test_a_call_is_what_it_would_be_by_itself() -> None:
         answer = await it.stub.Tokenize(request, timeout=TIMEOUT, metadata=metadata)
         assert list(answer.token_ids) == [3]
         assert it.probe.metadata[0] == {"x-request-id": "mine", telemetry.TENANT_KEY: "t"}
-        assert TIMEOUT - 5 < it.probe.left[0] <= TIMEOUT
+        assert TIMEOUT - 20 < it.probe.left[0] <= TIMEOUT
         call = it.stub.Generate(ask(), timeout=TIMEOUT)
         assert it.mux.open_calls == 1, "it went over the stream"
         assert await texts(call) == ["first", "last"]
@@ -152,13 +153,12 @@ async def test_callers_get_their_own_answers() -> None:
 
 async def test_the_deadline_ends_a_call_at_both_ends() -> None:
     async with running() as it:
-        call = it.stub.Generate(ask("held"), timeout=0.2)
-        assert (await call.read()).deltas[0].text == "first"
+        call = it.stub.Generate(ask("held"), timeout=1.0)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call.read()
+            while True:
+                assert (await call.read()).deltas[0].text == "first"
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        await until(lambda: it.probe.active == 0)
-        assert it.mux.open_calls == 0
+        await until(lambda: it.probe.active == 0 and it.mux.open_calls == 0)
 
 
 @pytest.mark.parametrize("model", ["held", "flood"])
@@ -224,7 +224,7 @@ async def test_a_drain_takes_no_new_calls_and_ends_the_old() -> None:
         assert await texts(it.stub.Generate(ask(), timeout=TIMEOUT)) == ["first", "last"], "it is served all the same"
         it.probe.release.set()
         assert await texts(held) == ["last"]
-        assert await asyncio.wait_for(it.task, 5) == 0
+        assert await asyncio.wait_for(it.task, TIMEOUT) == 0
 
 
 async def test_closing_lets_calls_end_also_when_the_peer_drains_already() -> None:
@@ -239,27 +239,27 @@ async def test_closing_lets_calls_end_also_when_the_peer_drains_already() -> Non
         assert not closing.done()
         it.probe.release.set()
         assert await texts(held) == ["last"]
-        await asyncio.wait_for(closing, 5)
+        await asyncio.wait_for(closing, TIMEOUT)
 
 
 async def test_calls_fail_with_the_stream_and_go_on_with_the_next() -> None:
-    async with running() as it:
+    address = f"127.0.0.1:{free_ports()}"
+    async with running(address=address) as it:
         call = it.stub.Generate(ask("held"), timeout=TIMEOUT)
         await call.read()
-        port = it.service.server.port
         await it.service.server.grpc.stop(0)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
         assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-        assert not it.mux.up
-        async with running(lambda: False, f"127.0.0.1:{port}"):
+        await until(lambda: not it.mux.up)
+        async with running(lambda: False, address):
 
             async def asked() -> bool:
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     await it.stub.Tokenize(pb.TokenizeRequest(), timeout=1.0)
                 return it.mux.up
 
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not await asked():
                     await asyncio.sleep(0.01)
             assert await texts(it.stub.Generate(ask(), timeout=TIMEOUT)) == ["first", "last"]
@@ -286,4 +286,4 @@ async def test_the_stream_itself_is_no_call_in_flight() -> None:
         call = mux_pb2_grpc.MuxStub(channel).Carry()
         await call.read()
         assert server.calls.inflight == 0
-        assert await asyncio.wait_for(server.finish(5.0), 2) == 0
+        assert await asyncio.wait_for(server.finish(100.0), 30) == 0
