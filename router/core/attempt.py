@@ -5,7 +5,7 @@ from __future__ import annotations
 from headrace.common.v1 import generation_pb2
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
-from mesh.errors import MeshError, Outcome, StreamCut, Unavailable
+from mesh.errors import MeshError, NotFound, Outcome, StreamCut, Unavailable
 from mesh.resilience import Permit
 from router.core.catalog import Timers
 from router.core.fleet import Candidate
@@ -53,8 +53,17 @@ class Attempt:
         candidate.replica.moved(1)
 
     async def read(self) -> router_pb2.GenerateResponse:
-        """The next message. A stream that ends without its summary raises StreamCut, or Unavailable before any."""
-        message = await self._stream.read()
+        """The next message.
+
+        A stream that ends without its summary raises StreamCut, or Unavailable before any; so does a node that knows
+        nothing of what the routing file says it serves.
+        """
+        try:
+            message = await self._stream.read()
+        except NotFound as error:
+            if self._callers(error):
+                raise
+            raise self._not_loaded(error) from error
         if message is None:
             cls = Unavailable if self.first_s is None else StreamCut
             raise cls("the stream ended without its summary", reason="STREAM_CUT")
@@ -96,6 +105,15 @@ class Attempt:
             self._stream.cancel()
             self._charge(prompt_tokens)
             self._permit.release()
+
+    def _callers(self, error: NotFound) -> bool:
+        """Whether what was not found is what the caller named: an adapter where the deployment names none."""
+        return error.reason == "ADAPTER_NOT_FOUND" and not self.candidate.deployment.adapter
+
+    def _not_loaded(self, error: NotFound) -> Unavailable:
+        name = self.candidate.deployment.name
+        message = f"deployment {name!r} does not serve what it is listed with: {error.message}"
+        return Unavailable(message, reason="DEPLOYMENT_NOT_LOADED", metadata={"deployment": name})
 
     def _end(self, outcome: Outcome | None, reason: str) -> bool:
         if self.ended_s is not None:
