@@ -183,8 +183,8 @@ class WatchedStream:
             self._look = None
 
     def _arm(self) -> None:
-        due, _ = self._progress.due()
-        self._timer = self._loop.call_at(min(due, self._deadline_at), self._on_timer)
+        at = min(self._progress.look_at(self._loop.time()), self._deadline_at)
+        self._timer = self._loop.call_at(at, self._on_timer)
 
     def _on_timer(self) -> None:
         now = self._loop.time()

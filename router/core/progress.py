@@ -16,7 +16,10 @@ FLOOR = "THROUGHPUT_FLOOR"
 class Progress:
     """The state of one attempt's timers. `note` is called for every message, the rest only when a timer runs out."""
 
-    __slots__ = ("_arrivals", "_connected", "_headers", "_need", "_timers", "first_at", "last_at", "started_at")
+    __slots__ = (
+        *("_arrivals", "_connected", "_headers", "_need", "_soonest", "_timers"),
+        *("first_at", "last_at", "started_at"),
+    )
 
     def __init__(self, timers: Timers, now: float) -> None:
         self._timers = timers
@@ -29,6 +32,8 @@ class Progress:
         # Tokens that every window must hold, and the arrivals within the last one.
         self._need = timers.floor_tokens_per_s * timers.floor_window_s
         self._arrivals: deque[tuple[float, int]] = deque()
+        # How soon after the first message a timer may run out.
+        self._soonest = min(timers.gap_s, timers.floor_window_s) if self._need else timers.gap_s
 
     def note(self, now: float, tokens: int) -> None:
         """A message with so many tokens has come."""
@@ -50,6 +55,11 @@ class Progress:
         gap = self.last_at + self._timers.gap_s
         floor = self._floor_due()
         return (gap, GAP) if gap <= floor else (floor, FLOOR)
+
+    def look_at(self, now: float) -> float:
+        """When to ask again what is due. Messages may come until then, and none of their timers is looked at late."""
+        due, _ = self.due()
+        return due if self.first_at else min(due, now + self._soonest)
 
     def _due_before_first(self) -> tuple[float, str]:
         timers = self._timers

@@ -22,6 +22,19 @@ def test_each_silence_before_the_first_token_has_its_own_limit() -> None:
     assert attempt.due() == (106.0, progress.GAP)
 
 
+@given(st.floats(0.0, 20.0), st.sampled_from([0.0, 2.0]))
+def test_whenever_the_first_token_comes_its_gap_is_looked_at_in_time(first, floor) -> None:
+    timers = Timers(connect_s=9, headers_s=30, first_token_s=30, gap_s=2, floor_tokens_per_s=floor, floor_window_s=1.5)
+    attempt, now = Progress(timers, 0.0), 0.0
+    attempt.reached(connected=True, headers=False)
+    while attempt.look_at(now) <= first:
+        now = attempt.look_at(now)
+        assert attempt.due()[0] > now
+    look = attempt.look_at(now)
+    attempt.note(first, 1)
+    assert look <= attempt.due()[0]
+
+
 def test_the_shortest_limit_wins_and_headers_imply_a_connection() -> None:
     attempt = Progress(Timers(connect_s=9, headers_s=3, first_token_s=2), 0.0)
     assert attempt.due() == (2.0, progress.FIRST_TOKEN)
