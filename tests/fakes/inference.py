@@ -133,6 +133,9 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
         self.carried.append("user-agent" not in dict(context.invocation_metadata()))
         act = self.acts.popleft() if self.acts else self.default
         self.active += 1
+        over = asyncio.Event()
+        # A call that is cancelled while a message is being written never comes back here.
+        context.add_done_callback(lambda _: self._ended(over))
         self.started.set()
         self._load_changed.set()
         try:
@@ -140,12 +143,15 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
                 await context.send_initial_metadata(())
             async for message in self._answer(request, act):
                 yield message
-        except asyncio.CancelledError:
-            self.cancelled += 1
+            over.set()
+        except MeshError:
+            over.set()
             raise
-        finally:
-            self.active -= 1
-            self._load_changed.set()
+
+    def _ended(self, over: asyncio.Event) -> None:
+        self.active -= 1
+        self.cancelled += not over.is_set()
+        self._load_changed.set()
 
     async def _answer(self, request: pb.GenerateRequest, act: Act) -> AsyncIterator[pb.GenerateResponse]:
         generation = request.generation

@@ -22,8 +22,8 @@ from router.config import RouterConfig
 from tests.fakes.control import FakeControl
 from tests.fakes.inference import FakeNode
 
-# Longer than any pause of a machine that is busy with other things, so that no timer runs out unless a test wants it to;
-# and longer than any wait of a test, so that what a test waits for is never the work of a timer.
+# Longer than any pause of a busy machine, so that no timer runs out unless a test wants it to; and longer than any wait
+# of a test, so that what a test waits for is never the work of a timer.
 PATIENT_S = 40.0
 PATIENT = {"connect_s": PATIENT_S, "headers_s": PATIENT_S, "first_token_s": PATIENT_S, "gap_s": PATIENT_S}
 TIMERS = PATIENT | {"floor_tokens_per_s": 0}

@@ -17,27 +17,28 @@ from mesh.errors import (
 )
 from router.core import progress
 from tests.fakes.inference import Act, nodes, text_of, token_ids
-from tests.integration.router.harness import MODEL, QUICK_TIMERS, read, router, routing
+from tests.integration.router.harness import MODEL, PATIENT_S, TIMERS, WAIT_S, read, router, routing, until
 
-# What a stream may take beyond its timer.
-SLACK_S = 0.25
-DRIP = {**QUICK_TIMERS, "gap_s": 5, "floor_tokens_per_s": 20, "floor_window_s": 0.4}
+
+def hasty_then_patient(**timers: float) -> dict[str, object]:
+    """Deployments a and b of the same model, tried in this order; only a has those timers."""
+    first, second = ({"name": name, "service": name, "model": "m"} for name in ("a", "b"))
+    return routing(
+        deployments=[first | {"timers": TIMERS | timers}, second], models=[{"name": "pub", "chain": ["a", "b"]}]
+    )
 
 
 @pytest.mark.parametrize(
-    ("act", "reason", "limit_s"),
+    ("act", "reason", "timers"),
     [
-        (Act(after=0, then="cut"), "SCRIPTED", 0.0),
-        (Act(after=0, then="end"), "STREAM_CUT", 0.0),
-        (Act(after=0, then="stall"), progress.HEADERS, QUICK_TIMERS["headers_s"]),
-        (Act(after=0, then="stall", headers=True), progress.FIRST_TOKEN, QUICK_TIMERS["first_token_s"]),
+        (Act(after=0, then="cut"), "SCRIPTED", {}),
+        (Act(after=0, then="end"), "STREAM_CUT", {}),
+        (Act(after=0, then="stall"), progress.HEADERS, {"headers_s": 0.4}),
+        (Act(after=0, then="stall", headers=True), progress.FIRST_TOKEN, {"first_token_s": 0.5}),
     ],
 )
-async def test_a_fault_before_the_first_token_is_invisible(tmp_path, act, reason, limit_s) -> None:
-    config = routing(
-        deployments=[{"name": n, "service": n, "model": "m"} for n in ("a", "b")],
-        models=[{"name": "pub", "chain": ["a", "b"]}],
-    )
+async def test_a_fault_before_the_first_token_is_invisible(tmp_path, act, reason, timers) -> None:
+    config = hasty_then_patient(**timers)
     async with nodes("a0", "b0") as (a, b), router(tmp_path, {"a": [a], "b": [b]}, config) as running:
         a.acts.append(act)
         started = time.monotonic()
@@ -47,61 +48,57 @@ async def test_a_fault_before_the_first_token_is_invisible(tmp_path, act, reason
         assert answer.text == text_of(token_ids("hello", 8))
         assert answer.causes == [("first", "a0", reason), ("failover", "b0", "")]
         assert len(b.requests) == 1
-        assert limit_s <= took < limit_s + SLACK_S
+        assert sum(timers.values()) <= took < PATIENT_S
         assert answer.disclosure.deployment == "b"
         assert not answer.disclosure.spliced
 
 
 @pytest.mark.parametrize(
-    ("act", "timers", "reason", "limit_s"),
+    ("act", "reason", "timers"),
     [
-        (Act(tokens=30, after=12, then="cut"), QUICK_TIMERS, "SCRIPTED", 0.0),
-        (Act(tokens=30, after=12, then="end"), QUICK_TIMERS, "STREAM_CUT", 0.0),
-        (Act(tokens=30, after=12, then="stall"), QUICK_TIMERS, progress.GAP, QUICK_TIMERS["gap_s"]),
-        (Act(tokens=30, after=12, then="drip", drip_s=0.15), DRIP, progress.FLOOR, DRIP["floor_window_s"]),
-        (Act(tokens=30, then="nofinish"), QUICK_TIMERS, "STREAM_CUT", 0.0),
+        (Act(tokens=30, after=12, then="cut"), "SCRIPTED", {}),
+        (Act(tokens=30, after=12, then="end"), "STREAM_CUT", {}),
+        (Act(tokens=30, after=12, then="stall"), progress.GAP, {"gap_s": 0.3}),
+        (
+            Act(tokens=30, after=12, then="drip", drip_s=0.15),
+            progress.FLOOR,
+            {"floor_tokens_per_s": 20, "floor_window_s": 0.4},
+        ),
+        (Act(tokens=30, then="nofinish"), "STREAM_CUT", {}),
     ],
 )
-async def test_a_fault_after_the_first_token_is_resumed(tmp_path, act, timers, reason, limit_s) -> None:
-    async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, routing(timers=timers)) as running:
-        for node in made:
-            node.default = Act(tokens=30)
-        first = made[0]
-        first.acts.append(act)
-        # Whichever is asked first plays the part.
-        made[1].acts.append(act)
+async def test_a_fault_after_the_first_token_is_resumed(tmp_path, act, reason, timers) -> None:
+    config = hasty_then_patient(**timers)
+    async with nodes("a0", "b0") as (a, b), router(tmp_path, {"a": [a], "b": [b]}, config) as running:
+        a.acts.append(act)
+        b.default = Act(tokens=30)
         started = time.monotonic()
-        call = running.ask("hello")
-        await asyncio.wait([asyncio.ensure_future(n.started.wait()) for n in made], return_when=asyncio.FIRST_COMPLETED)
-        for node in made:
-            if not node.started.is_set():
-                node.acts.clear()
-        answer = await read(call)
+        answer = await running.answer("hello")
         took = time.monotonic() - started
         assert answer.error is None
         assert answer.ids() == token_ids("hello", 30)
         assert answer.text == text_of(token_ids("hello", 30))
         assert answer.finishes == [common.FINISH_REASON_STOP]
-        assert [(cause, why) for cause, _, why in answer.causes] == [("first", reason), ("resume", "")]
+        assert answer.causes == [("first", "a0", reason), ("resume", "b0", "")]
         assert answer.disclosure.spliced
         assert answer.disclosure.attempts[0].outcome == common.OUTCOME_MIDSTREAM_FAULT
         assert answer.messages[-1].summary.usage.completion_tokens == 30
-        assert took < limit_s + SLACK_S
+        assert took < PATIENT_S
 
 
 async def test_32_streams_outlive_a_killed_replica(tmp_path) -> None:
     async with nodes("n0", "n1", capacity=16) as made, router(tmp_path, {"nodes": made}, routing()) as running:
+        go = asyncio.Event()
         for node in made:
-            node.default = Act(tokens=60, delay_s=0.01)
-        calls = [asyncio.ensure_future(read(running.ask(f"prompt {i}"))) for i in range(32)]
-        async with asyncio.timeout(5):
-            while sum(node.active for node in made) < 32:
-                await asyncio.sleep(0.005)
-        await asyncio.sleep(0.1)  # let tokens flow: the kill has to come in the middle
-        assert made[0].active > 8
+            node.default = Act(tokens=60, hold=go, hold_at=20)
+        begun = [running.begin(f"prompt {i}") for i in range(32)]
+        # The kill has to come in the middle of every one of them.
+        await until(lambda: all(len(each.so_far.ids()) == 20 for each in begun))
         killed = made[0].active
+        assert killed > 8
         await made[0].kill()
-        answers = await asyncio.gather(*calls)
+        go.set()
+        answers = await asyncio.gather(*(each.rest for each in begun))
         assert [a.error for a in answers] == [None] * 32
         for i, answer in enumerate(answers):
             assert answer.ids() == token_ids(f"prompt {i}", 60)
@@ -110,40 +107,46 @@ async def test_32_streams_outlive_a_killed_replica(tmp_path) -> None:
 
 
 async def test_silent_streams_of_an_unhealthy_replica_go_on_elsewhere_at_once(tmp_path) -> None:
-    config = routing(timers={**QUICK_TIMERS, "gap_s": 30, "first_token_s": 30, "headers_s": 30})
-    async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, config) as running:
+    async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, routing()) as running:
         for node in made:
             node.default = Act(tokens=30, after=10, then="stall")
-        call = asyncio.ensure_future(running.answer("hello"))
-        await asyncio.wait([asyncio.ensure_future(n.started.wait()) for n in made], return_when=asyncio.FIRST_COMPLETED)
-        asked = next(n for n in made if n.started.is_set())
+        begun = running.begin("hello")
+        await until(lambda: len(begun.so_far.ids()) == 10)
+        asked = next(n for n in made if n.requests)
         other = next(n for n in made if n is not asked)
         other.default = Act(tokens=30)
-        started = time.monotonic()
         everybody = {"nodes": {n.name: n.address for n in made}}
         running.control.publish(everybody, health={asked.name: control_pb2.HEALTH_UNHEALTHY})
-        answer = await call
-        # Half a second of silence, counted from a look that comes at most half a second after the last token.
-        assert time.monotonic() - started < 2 * 0.5 + SLACK_S
+        # Half a second of silence is enough, counted from a look that comes at most half a second after the last token.
+        answer = await asyncio.wait_for(begun.rest, WAIT_S)
         assert answer.ids() == token_ids("hello", 30)
         assert [(cause, why) for cause, _, why in answer.causes] == [("first", "REPLICA_UNHEALTHY"), ("resume", "")]
 
 
 async def test_a_draining_replica_keeps_its_streams_and_gets_no_others(tmp_path) -> None:
-    async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, routing()) as running:
+    async with nodes("n0", "n1", capacity=16) as made, router(tmp_path, {"nodes": made}, routing()) as running:
+        go = asyncio.Event()
         for node in made:
-            node.default = Act(tokens=60, delay_s=0.01)
-        calls = [asyncio.ensure_future(running.answer(f"q{i}")) for i in range(12)]
-        async with asyncio.timeout(5):
-            while sum(node.active for node in made) < 12:
-                await asyncio.sleep(0.005)
+            node.default = Act(tokens=60, hold=go, hold_at=20)
+        begun = [running.begin(f"q{i}") for i in range(12)]
+        await until(lambda: all(len(each.so_far.ids()) == 20 for each in begun))
+        assert made[0].requests
+        for node in made:
+            node.default = Act()
+        # Whom the router asks for these is n0's or n1's by their words: only the snapshot can make it n1 for all.
+        others = [f"q{i}" for i in range(12)]
+        before = {(await running.answer(words)).causes[0][1] for words in others}
+        assert before == {"n0", "n1"}
         everybody = {"nodes": {n.name: n.address for n in made}}
         running.control.publish(everybody, health={"n0": control_pb2.HEALTH_DRAINING})
+        async with asyncio.timeout(WAIT_S):
+            while {(await running.answer(words)).causes[0][1] for words in others} != {"n1"}:
+                await asyncio.sleep(0.005)
         asked = len(made[0].requests)
-        assert asked
-        await running.answer("sees the new snapshot")
-        assert {(await running.answer(f"q{i}", max_tokens=2)).causes[0][1] for i in range(10)} == {"n1"}
-        answers = await asyncio.gather(*calls)
+        assert {(await running.answer(words)).causes[0][1] for words in others} == {"n1"}
+        assert len(made[0].requests) == asked
+        go.set()
+        answers = await asyncio.gather(*(each.rest for each in begun))
         assert all(a.error is None and not a.disclosure.spliced for a in answers)
 
 
@@ -187,11 +190,10 @@ async def test_every_choice_goes_on_where_it_was(tmp_path) -> None:
 async def test_a_refused_connection_is_failed_over_at_once(tmp_path) -> None:
     async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, routing()) as running:
         await made[0].kill()
-        for i in range(10):
-            started = time.monotonic()
-            answer = await running.answer(f"q{i}")
-            assert answer.error is None
-            assert time.monotonic() - started < SLACK_S
+        # No timer runs out so soon: what ends the attempt is the refusal.
+        async with asyncio.timeout(WAIT_S):
+            for i in range(10):
+                assert (await running.answer(f"q{i}")).error is None
 
 
 async def test_the_callers_own_faults_are_not_retried(tmp_path) -> None:
@@ -209,11 +211,11 @@ async def test_the_callers_own_faults_are_not_retried(tmp_path) -> None:
 async def test_when_all_are_busy_the_caller_hears_when_to_come_back(tmp_path) -> None:
     async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, routing()) as running:
         for node in made:
-            node.default = Act(after=0, error=ResourceExhausted("queue full", retry_after_s=7.0))
+            node.default = Act(after=0, error=ResourceExhausted("queue full", retry_after_s=50.0))
         for expected in (2, 2):
             answer = await running.answer("hello")
             assert isinstance(answer.error, ResourceExhausted)
-            assert answer.error.retry_after_s == pytest.approx(7.0, abs=0.5)
+            assert 50.0 - WAIT_S < answer.error.retry_after_s <= 50.0
             # The second time nobody is asked: both said when to come back.
             assert sum(len(node.requests) for node in made) == expected
         state = await running.state()
@@ -222,7 +224,7 @@ async def test_when_all_are_busy_the_caller_hears_when_to_come_back(tmp_path) ->
 
 async def test_a_client_that_leaves_ends_the_attempt_at_its_node(tmp_path) -> None:
     async with nodes("n0") as (node,), router(tmp_path, {"nodes": [node]}, routing()) as running:
-        for act in (Act(tokens=1000, delay_s=0.01), Act(after=0, then="stall")):
+        for act in (Act(tokens=1000, hold=asyncio.Event(), hold_at=5), Act(after=0, then="stall")):
             node.default = act
             node.started.clear()
             call = running.ask("hello")
@@ -230,28 +232,23 @@ async def test_a_client_that_leaves_ends_the_attempt_at_its_node(tmp_path) -> No
             await node.started.wait()
             before = node.cancelled
             call.cancel()
-            started = time.monotonic()
-            async with asyncio.timeout(5):
-                while node.cancelled == before:
-                    await asyncio.sleep(0.002)
-            assert time.monotonic() - started < SLACK_S
+            await until(lambda before=before: node.cancelled > before)
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             await running.until(lambda state: all(r.inflight == 0 for r in state.values()))
             assert (await running.state())["d/n0"].breaker == 1
 
 
-async def test_a_deadline_ends_typed_and_in_time(tmp_path) -> None:
-    timers = {**QUICK_TIMERS, "gap_s": 30, "first_token_s": 30, "headers_s": 30}
-    async with nodes("n0") as (node,), router(tmp_path, {"nodes": [node]}, routing(timers=timers)) as running:
+async def test_a_deadline_ends_typed_and_in_time(tmp_path, monkeypatch) -> None:
+    # A quarter of the time is kept back for the way here, however busy the machine.
+    monkeypatch.setattr("router.servicer._MARGIN_S", 10.0)
+    async with nodes("n0") as (node,), router(tmp_path, {"nodes": [node]}, routing()) as running:
         for act in (Act(after=0, then="stall"), Act(after=3, then="stall")):
             node.default = act
-            started = time.monotonic()
-            answer = await running.answer("hello", within_s=0.4)
+            answer = await running.answer("hello", within_s=2.0)
             assert isinstance(answer.error, DeadlineExceeded)
             # The router's own words, with what it had tried, not the client library's.
             assert len(answer.disclosure.attempts) == 1
-            assert time.monotonic() - started < 0.4 + SLACK_S
         assert (await running.state())["d/n0"].breaker == 1
 
 

@@ -7,7 +7,7 @@ from headrace.control.v1 import control_pb2
 from headrace.router.v1 import router_pb2 as pb
 from mesh.errors import InvalidArgument, NotFound
 from tests.fakes.inference import Act, nodes, text_of, token_ids
-from tests.integration.router.harness import QUICK_TIMERS, read, request_for, router, routing
+from tests.integration.router.harness import WAIT_S, read, request_for, router, routing, until
 
 
 async def test_a_request_is_answered_and_disclosed(tmp_path) -> None:
@@ -48,9 +48,7 @@ async def test_an_adapter_is_asked_for_by_a_public_name_of_its_own(tmp_path) -> 
     )
     async with nodes("n0") as made, router(tmp_path, {"nodes": made}, config) as running:
         assert (await running.answer("plain")).error is None
-        async with asyncio.timeout(5):
-            while len(made[0].requests) < 2:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(made[0].requests) == 2)
         assert sorted(r.generation.adapter for r in made[0].requests) == ["", "other"]
         assert (await running.answer("tuned", model="pub:tone")).error is None
         assert made[0].requests[-1].generation.adapter == "tone"
@@ -61,14 +59,16 @@ async def test_an_adapter_is_asked_for_by_a_public_name_of_its_own(tmp_path) -> 
 
 
 async def test_models_and_state_are_shown(tmp_path) -> None:
-    async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, routing()) as running:
+    async with nodes("n0", "n1", capacity=5) as made, router(tmp_path, {"nodes": made}, routing()) as running:
         models = (await running.stub.ListModels(pb.ListModelsRequest())).models
         assert [(m.name, m.context_length) for m in models] == [("pub", 4096)]
         state = await running.stub.GetState(pb.GetStateRequest())
         assert [d.name for d in state.deployments] == ["d"]
-        assert {r.id: r.capacity for r in state.deployments[0].replicas} == {"n0": 8, "n1": 8}
+        assert {r.id for r in state.deployments[0].replicas} == {"n0", "n1"}
         assert state.config_version
         assert not state.config_error
+        # What the nodes say of their load comes a moment after what they say of their models.
+        await running.until(lambda state: {r.capacity for r in state.values()} == {5})
 
 
 async def test_what_cannot_be_routed_is_refused_by_name(tmp_path) -> None:
@@ -91,17 +91,14 @@ async def test_what_cannot_be_routed_is_refused_by_name(tmp_path) -> None:
 
 
 async def test_replicas_share_the_load_and_come_and_go_with_the_snapshot(tmp_path) -> None:
-    patient = routing(timers=QUICK_TIMERS | {"headers_s": 10, "first_token_s": 10})
-    async with nodes("n0", "n1", "n2") as made, router(tmp_path, {"nodes": made[:2]}, patient) as running:
+    async with nodes("n0", "n1", "n2") as made, router(tmp_path, {"nodes": made[:2]}, routing()) as running:
         # All are held until the last has come: who goes where depends on the load alone, not on how fast each answered.
         go = asyncio.Event()
         made[0].default = made[1].default = Act(hold=go)
         asked = []
         for i in range(8):
             asked.append(asyncio.create_task(running.answer(f"q{i}")))
-            async with asyncio.timeout(5):
-                while sum(node.active for node in made) <= i:
-                    await asyncio.sleep(0.005)
+            await until(lambda i=i: sum(node.active for node in made) > i)
         counts = [len(node.requests) for node in made]
         assert sum(counts[:2]) == 8
         # A conversation's own replica is preferred until it has 1.25 times the mean load.
@@ -117,7 +114,7 @@ async def test_while_the_data_plane_breaks_a_nodes_calls_none_is_carried_past_it
     async with nodes("n0") as (node,), router(tmp_path, {"nodes": [node]}, routing()) as running:
 
         async def until_carried(carried: bool) -> None:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 while not node.carried or node.carried[-1] is not carried:
                     assert (await running.answer()).error is None
 
