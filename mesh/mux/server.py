@@ -31,7 +31,7 @@ class MuxServicer(mux_pb2_grpc.MuxServicer):
         self._find = find
         self._links: set[_Link] = set()
         self._draining = False
-        self._closed = asyncio.Event()
+        self._closed = False
 
     async def Carry(  # type: ignore[override]  # it writes to the context, which the stubs do not foresee
         self, request_iterator: AsyncIterator[pb.CarryRequest], context: Any
@@ -42,7 +42,9 @@ class MuxServicer(mux_pb2_grpc.MuxServicer):
         self._links.add(link)
         if self._draining:
             link.drain()
-        ends = [asyncio.create_task(end) for end in (link.read(), link.write(), self._closed.wait())]
+        if self._closed:
+            link.finish()
+        ends = [asyncio.create_task(end) for end in (link.read(), link.write())]
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for error in filter(None, (end.exception() for end in done)):
@@ -61,8 +63,10 @@ class MuxServicer(mux_pb2_grpc.MuxServicer):
             link.drain()
 
     def close(self) -> None:
-        """End every stream."""
-        self._closed.set()
+        """End every stream, once what was said on it is sent: a call that is over has yet to reach its caller."""
+        self._closed = True
+        for link in self._links:
+            link.finish()
 
 
 class _Link:
@@ -73,6 +77,7 @@ class _Link:
         self._context = context
         self._answering = AnsweringEnd()
         self._waiting = asyncio.Event()
+        self._finishing = False
         # Batches that were taken to be sent; the event tells who waits for the next one.
         self._batches = 0
         self._taken = asyncio.Event()
@@ -91,7 +96,7 @@ class _Link:
                     self._calls.pop(number).cancel()
 
     async def write(self) -> None:
-        """Send what waits until the caller is gone."""
+        """Send what waits until the caller is gone, or everything is sent and nothing more is to come."""
         while True:
             await self._waiting.wait()
             self._waiting.clear()
@@ -100,6 +105,13 @@ class _Link:
                 self._taken.set()
                 self._taken.clear()
                 await self._context.write(response)
+            if self._finishing:
+                return
+
+    def finish(self) -> None:
+        """Nothing more is to come."""
+        self._finishing = True
+        self._waiting.set()
 
     def drain(self) -> None:
         """Send new calls elsewhere."""

@@ -54,8 +54,10 @@ class Probe(inference_pb2_grpc.InferenceServicer):
             self.sent += 1
             yield _text("x" * 10_000)
         yield _text("first")
-        if model == "held":
+        if model in ("held", "pieces"):
             await self.release.wait()
+        for _ in range(20 if model == "pieces" else 0):
+            yield _text("piece")
         yield _text("last")
 
     def _over(self) -> None:
@@ -225,6 +227,18 @@ async def test_a_drain_takes_no_new_calls_and_ends_the_old() -> None:
         it.probe.release.set()
         assert await texts(held) == ["last"]
         assert await asyncio.wait_for(it.task, TIMEOUT) == 0
+
+
+async def test_a_drain_sends_all_of_the_last_answer() -> None:
+    """Its handler is over, and with it the last call under way, while the end of what it said waits to be sent."""
+    for _ in range(20):
+        async with running() as it:
+            held = it.stub.Generate(ask("pieces"), timeout=TIMEOUT)
+            await held.read()
+            it.service.stop()
+            await until(lambda: not it.mux.up)
+            it.probe.release.set()
+            assert await texts(held) == ["piece"] * 20 + ["last"]
 
 
 async def test_closing_lets_calls_end_also_when_the_peer_drains_already() -> None:
