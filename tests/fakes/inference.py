@@ -30,8 +30,6 @@ class Act:
     error: MeshError = field(default_factory=lambda: Unavailable("scripted", reason="SCRIPTED"))
     # Send the response headers before anything else.
     headers: bool = False
-    delay_s: float = 0.0
-    first_delay_s: float = 0.0
     # The token after `hold_at` of them waits for this.
     hold: asyncio.Event | None = None
     hold_at: int = 0
@@ -158,14 +156,13 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
         prompt = generation.prompt.text or generation.prompt.chat.messages[-1].content[0].text
         resumed = _check_resume(prompt, generation)
         given = Count()
-        await asyncio.sleep(act.first_delay_s)
         for index in range(max(1, generation.sampling.n)):
             ids = token_ids(_of(prompt, index), min(generation.sampling.max_tokens or act.tokens, act.tokens))
             async for delta in self._choice(index, ids, resumed.get(index, 0), act, given):
                 if generation.sampling.logprobs:
                     delta.logprobs.extend(common.TokenLogprob(token_id=i, logprob=act.logprob) for i in delta.token_ids)
                 yield pb.GenerateResponse(deltas=[delta])
-                await asyncio.sleep(act.delay_s)
+                await asyncio.sleep(0)
             if act.after is not None and given.tokens >= act.after and act.then in ("cut", "end", "stall"):
                 await self._end(act)
                 return

@@ -17,9 +17,9 @@ from tests.unit.inference.providers.asking import USER, chat_request
 
 
 async def test_a_provider_is_a_node_like_any_other() -> None:
-    """It says what it serves, answers, and tells a cut stream as one."""
+    """It says what it serves, and answers."""
     async with (
-        provider_node("remote", ProviderOptions(answer_tokens=6), GAP_S="0.3") as node,
+        provider_node("remote", ProviderOptions(answer_tokens=6)) as node,
         open_channel(node.address) as channel,
     ):
         stub = InferenceStub(channel)
@@ -27,15 +27,27 @@ async def test_a_provider_is_a_node_like_any_other() -> None:
         assert (card.name, card.engine, card.revision) == ("remote", "openai", "demo")
         assert card.capabilities.tools
         assert not card.capabilities.resume
-        asked = pb.GenerateRequest(generation=chat_request(USER).generation)
-        asked.generation.model = "remote"
-        messages = [message async for message in stub.Generate(asked)]
+        messages = [message async for message in stub.Generate(_asked())]
         deltas = [delta for message in messages for delta in message.deltas]
         assert len("".join(delta.text for delta in deltas).split()) == 6
         assert deltas[-1].finish_reason == common.FINISH_REASON_STOP
         assert messages[-1].summary.model == "remote"
+
+
+async def test_a_stream_that_falls_silent_is_told_as_cut() -> None:
+    """After the gap that the node is set to."""
+    async with (
+        provider_node("remote", ProviderOptions(answer_tokens=6), GAP_S="0.3") as node,
+        open_channel(node.address) as channel,
+    ):
         await node.provider.set_faults([Fault(Kind.STALL, after=3)])
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            [message async for message in stub.Generate(asked)]
+            [message async for message in InferenceStub(channel).Generate(_asked())]
         error = from_rpc_error(caught.value)
         assert (error.outcome, error.reason) == (Outcome.MIDSTREAM_FAULT, "GAP_TIMEOUT")
+
+
+def _asked() -> pb.GenerateRequest:
+    asked = pb.GenerateRequest(generation=chat_request(USER).generation)
+    asked.generation.model = "remote"
+    return asked
