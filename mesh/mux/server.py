@@ -96,7 +96,7 @@ class _Link:
                     self._calls.pop(number).cancel()
 
     async def write(self) -> None:
-        """Send what waits until the caller is gone, or everything is sent and nothing more is to come."""
+        """Send what waits until the caller is gone, or all is sent and no more calls are to come."""
         while True:
             await self._waiting.wait()
             self._waiting.clear()
@@ -105,11 +105,11 @@ class _Link:
                 self._taken.set()
                 self._taken.clear()
                 await self._context.write(response)
-            if self._finishing:
+            if self._finishing and not self._calls:
                 return
 
     def finish(self) -> None:
-        """Nothing more is to come."""
+        """No more calls are to come."""
         self._finishing = True
         self._waiting.set()
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import grpc
 
 from headrace.mesh.v1 import mux_pb2 as pb
+from mesh.mux.ends import WINDOW_BYTES
 from mesh.mux.server import MuxServicer
 
 
@@ -31,6 +32,12 @@ class SlowStream:
         self.arrived.append(response)
 
 
+async def settle() -> None:
+    """Let everyone do what they can without another's help."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 async def test_a_stream_that_is_closed_ends_behind_the_answers_on_it() -> None:
     over = asyncio.Event()
 
@@ -49,8 +56,7 @@ async def test_a_stream_that_is_closed_ends_behind_the_answers_on_it() -> None:
         await stream.under_way.wait()
         await over.wait()
         servicer.close()
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await settle()
         for _ in range(3):
             stream.through.release()
         await carried
@@ -58,3 +64,27 @@ async def test_a_stream_that_is_closed_ends_behind_the_answers_on_it() -> None:
         (b"first", False),
         (b"last", True),
     ]
+
+
+async def test_a_stream_that_is_closed_waits_for_an_answer_that_its_caller_has_no_room_for_yet() -> None:
+    answer = b"x" * (WINDOW_BYTES + 1)
+
+    async def whole(_request: bytes, _context) -> bytes:
+        return answer
+
+    async def find(_method: str) -> grpc.RpcMethodHandler:
+        return grpc.unary_unary_rpc_method_handler(whole, request_deserializer=bytes, response_serializer=bytes)
+
+    servicer, stream = MuxServicer(find), SlowStream()
+    for _ in range(10):
+        stream.through.release()
+    carried = asyncio.create_task(servicer.Carry(stream, stream))
+    async with asyncio.timeout(30):
+        await stream.under_way.wait()
+        servicer.close()
+        await settle()
+        stream.asked.put_nowait(pb.CarryRequest(credits=[pb.Credit(id=1, bytes=WINDOW_BYTES)]))
+        await carried
+    pieces = [piece for response in stream.arrived for piece in response.pieces]
+    assert b"".join(piece.part for piece in pieces) == answer
+    assert pieces[-1].HasField("end")
