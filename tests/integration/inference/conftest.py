@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -28,13 +27,11 @@ from mesh.lifecycle import Service
 ROOT = Path(__file__).resolve().parents[3]
 
 
-async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> float:
-    """Seconds until the condition held. Fails the test when it does not within the time."""
-    started = time.monotonic()
-    while not await condition():
-        assert time.monotonic() - started < within_s, "the condition did not come to hold in time"
-        await asyncio.sleep(0.002)
-    return time.monotonic() - started
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for the condition, long enough for a machine that is busy with other things."""
+    async with asyncio.timeout(20):
+        while not await condition():
+            await asyncio.sleep(0.002)
 
 
 @dataclass
@@ -108,7 +105,7 @@ def llamacpp_address() -> Iterator[str]:
         finally:
             process.terminate()
             process.stderr.read()
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=60) == 0
 
 
 def _wait_ready(lines: Iterator[bytes]) -> int:
@@ -166,7 +163,7 @@ class Answer:
         return self.responses[-1].summary
 
 
-async def ask(node: Node, request: pb.GenerateRequest, within_s: float = 60.0) -> Answer:
+async def ask(node: Node, request: pb.GenerateRequest, within_s: float = 100.0) -> Answer:
     """The whole answer."""
     return Answer([response async for response in node.stub.Generate(request, timeout=within_s)])
 

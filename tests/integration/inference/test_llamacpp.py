@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 
 import grpc
 import pytest
@@ -11,7 +12,7 @@ from headrace.inference.v1 import inference_pb2 as pb
 from inference.adapters.model_files import SMOLLM2
 from mesh.errors import from_rpc_error
 
-from .conftest import Answer, Node, ask, chat, refused, until
+from .conftest import Node, ask, chat, refused, until
 
 STOP, LENGTH = generation_pb2.FINISH_REASON_STOP, generation_pb2.FINISH_REASON_LENGTH
 
@@ -122,19 +123,49 @@ async def test_the_context_is_the_limit(llamacpp: Node) -> None:
 
 
 async def test_cancelling_frees_the_slot_at_once(llamacpp: Node) -> None:
-    call = llamacpp.stub.Generate(raw("Once upon a time", max_tokens=900, ignore_eos=True))
+    """One of two that run side by side; the other, just as long, is still near its beginning when the slot is free."""
+    story = raw("Once upon a time", max_tokens=900, ignore_eos=True)
+    call, other = llamacpp.stub.Generate(story), llamacpp.stub.Generate(story)
+    read = 0
+
+    async def reading() -> None:
+        nonlocal read
+        async for response in other:
+            read += sum(len(delta.token_ids) for delta in response.deltas)
+
+    going_on = asyncio.create_task(reading())
     await call.read()
-    assert (await llamacpp.load()).running == 1
+    await until(running(llamacpp, 2))
+    before = read
     call.cancel()
-    assert await until(llamacpp.idle) < 0.25
+    await until(running(llamacpp, 1))
+    assert read - before < 300
+    assert not going_on.done()
+    other.cancel()
+    await asyncio.gather(going_on, return_exceptions=True)
+    await until(llamacpp.idle)
+
+
+def running(node: Node, slots: int, queued: int = 0) -> Callable[[], Awaitable[bool]]:
+    """Whether so many slots are in use, and so many requests wait."""
+
+    async def holds() -> bool:
+        load = await node.load()
+        return (load.running, load.queued) == (slots, queued)
+
+    return holds
 
 
 async def test_more_than_the_slots_and_the_queue_is_refused(llamacpp: Node) -> None:
-    requests = [raw(f"Story {i}:", max_tokens=8, ignore_eos=True) for i in range(12)]
-    done = await asyncio.gather(*[ask(llamacpp, request) for request in requests], return_exceptions=True)
-    answered = [one for one in done if isinstance(one, Answer)]
-    refusals = [from_rpc_error(one) for one in done if isinstance(one, grpc.aio.AioRpcError)]
-    assert len(answered) == 8
-    assert {error.reason for error in refusals} == {"QUEUE_FULL"}
-    assert all(error.retry_after_s for error in refusals)
-    assert await until(llamacpp.idle) < 1.0
+    endless = [llamacpp.stub.Generate(raw(f"Story {i}:", max_tokens=900, ignore_eos=True)) for i in range(8)]
+    reading = [asyncio.ensure_future(call.read()) for call in endless]
+    await until(running(llamacpp, 4, queued=4))
+    for i in range(4):
+        error = from_rpc_error(await refused(llamacpp, raw(f"Story {8 + i}:", max_tokens=8)))
+        assert error.reason == "QUEUE_FULL"
+        assert error.retry_after_s
+    for call in endless:
+        call.cancel()
+    await asyncio.gather(*reading, return_exceptions=True)
+    await until(llamacpp.idle)
+    assert (await ask(llamacpp, raw("Story:", max_tokens=8, ignore_eos=True))).finishes() == [LENGTH]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,16 @@ class FakeRunner:
         self.cells = np.full((num_blocks, BLOCK_SIZE), -1, np.int64)
         self.steps: list[StepBatch] = []
         self.fail_next: Exception | None = None
+        # Every step after so many waits for `go`.
+        self.hold_after: int | None = None
+        self.go = threading.Event()
         self.closed = False
         self.adapters: dict[int, Path] = {}
         self.drawn_rows = 0
 
     def forward(self, batch: StepBatch) -> torch.Tensor:
+        if self.hold_after is not None and len(self.steps) >= self.hold_after:
+            assert self.go.wait(60)
         if self.fail_next is not None:
             raise self.fail_next
         self.steps.append(batch)

@@ -39,7 +39,7 @@ class Runner:
 
 
 async def settled(condition) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -18,9 +18,9 @@ from tests.unit.inference.engine.driving import Answer, ask, request, serving, t
 from tests.unit.inference.engine.fake_runner import EOS, FakeRunner
 
 
-async def until(condition, seconds: float = 5.0) -> None:
+async def until(condition) -> None:
     """Wait for a condition of another thread."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -95,6 +95,13 @@ async def test_choices_differ_when_sampled_and_repeat_with_their_seed():
     assert len({tuple(tokens) for tokens in first.tokens + other.tokens}) == 6
 
 
+def held(after: int = 1) -> FakeRunner:
+    """A runner that runs so many steps, and no other before `go`: the engine's thread cannot be done too soon."""
+    runner = FakeRunner()
+    runner.hold_after = after
+    return runner
+
+
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -138,25 +145,27 @@ async def test_prompt_cache_serves_its_own_tenant_only():
 
 
 async def test_closing_the_iterator_frees_within_a_step():
-    runner = FakeRunner()
+    runner = held()
     async with serving(runner) as engine:
         events = engine.generate(request(range(10), 200, ignore_eos=True))
         await anext(events)
         await events.aclose()
-        asked = len(runner.steps)
+        runner.go.set()
         await until(lambda: engine.load().kv_used == 0)
-        assert len(runner.steps) <= asked + 2
+        # The first, and the one that had begun.
+        assert len(runner.steps) <= 2
         assert engine.load().running == 0
 
 
 async def test_cancelled_reader_frees_too():
-    runner = FakeRunner()
+    runner = held()
     async with serving(runner) as engine:
         task = asyncio.create_task(ask(engine, request(range(10), 200, ignore_eos=True)))
         await until(lambda: engine.load().kv_used > 0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        runner.go.set()
         await until(lambda: engine.load().kv_used == 0)
 
 
@@ -190,11 +199,12 @@ async def test_thousand_requests_with_cancels_leave_no_block():
 
 
 async def test_slow_reader_finds_tokens_merged_and_stalls_nobody():
-    runner = FakeRunner()
+    runner = held()
     async with serving(runner) as engine:
         slow = engine.generate(request(range(4), 200, ignore_eos=True))
         answer = Answer()
         answer.take(await anext(slow))
+        runner.go.set()
         assert await text(engine, range(5), 30, ignore_eos=True) == runner.expected(range(5), 30, ignore_eos=True)
         await until(lambda: engine.load().running == 0)
         # What the engine's thread sends comes in order: once this one is through, all of the slow reader's has come.
@@ -207,7 +217,7 @@ async def test_slow_reader_finds_tokens_merged_and_stalls_nobody():
 
 
 async def test_full_house_says_when_to_come_back():
-    runner = FakeRunner()
+    runner = held()
     async with serving(runner, max_running=1, max_queued=1) as engine:
         running = [asyncio.create_task(text(engine, [i], 200, ignore_eos=True)) for i in range(2)]
         await until(lambda: engine._admission.inside == 2)
@@ -216,6 +226,7 @@ async def test_full_house_says_when_to_come_back():
         assert refused.value.retry_after_s > 0
         for task in running:
             task.cancel()
+        runner.go.set()
         await asyncio.gather(*running, return_exceptions=True)
         assert await text(engine, [9], 3) == runner.expected([9], 3)
 
@@ -229,11 +240,12 @@ async def test_request_without_room_is_refused():
 
 
 async def test_failed_step_ends_everyone_with_an_error():
-    runner = FakeRunner()
+    runner = held()
     async with serving(runner) as engine:
         events = engine.generate(request(range(4), 100, ignore_eos=True))
         await anext(events)
         runner.fail_next = RuntimeError("device lost")
+        runner.go.set()
         with pytest.raises(EngineError, match="device lost"):
             async for _ in events:
                 pass
@@ -242,11 +254,13 @@ async def test_failed_step_ends_everyone_with_an_error():
 
 
 async def test_close_ends_what_runs_and_may_be_called_twice():
-    runner = FakeRunner()
+    runner = held()
     async with serving(runner) as engine:
         events = engine.generate(request(range(4), 200, ignore_eos=True))
         await anext(events)
         closing = asyncio.create_task(engine.close())
+        await until(lambda: engine._worker._closing)
+        runner.go.set()
         with pytest.raises(EngineError, match="was closed"):
             async for _ in events:
                 pass
