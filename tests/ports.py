@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 
 # Below the ports that the kernel gives to clients, so that no outgoing connection takes one of ours, and below those of
-# the meshes that tests/e2e starts.
+# the meshes that drills bring up.
 _LOWEST, _HIGHEST, _EACH = 10_000, 18_000, 500
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,9 +16,9 @@ _REPORT_EVERY = duration_pb2.Duration(nanos=10_000_000)
 
 
 @asynccontextmanager
-async def load_of(mesh: Mesh, service: str, index: int = 0) -> AsyncIterator[asyncio.Queue[tuple[float, int]]]:
-    """How many requests one of the service's nodes runs, with the time of each report."""
-    reports: asyncio.Queue[tuple[float, int]] = asyncio.Queue()
+async def load_of(mesh: Mesh, service: str, index: int = 0) -> AsyncIterator[asyncio.Queue[int]]:
+    """How many requests one of the service's nodes runs, report by report."""
+    reports: asyncio.Queue[int] = asyncio.Queue()
     async with open_channel(f"127.0.0.1:{mesh.ports[service] + index}") as channel:
         watch = inference_pb2_grpc.InferenceStub(channel).WatchLoad(
             inference_pb2.WatchLoadRequest(interval=_REPORT_EVERY), timeout=60
@@ -27,7 +26,7 @@ async def load_of(mesh: Mesh, service: str, index: int = 0) -> AsyncIterator[asy
 
         async def follow() -> None:
             async for report in watch:
-                await reports.put((time.monotonic(), report.running))
+                await reports.put(report.running)
 
         task = asyncio.create_task(follow())
         try:
@@ -37,17 +36,15 @@ async def load_of(mesh: Mesh, service: str, index: int = 0) -> AsyncIterator[asy
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def until_running(reports: asyncio.Queue[tuple[float, int]], count: int) -> float:
-    """When the node was first seen to run so many requests."""
+async def until_running(reports: asyncio.Queue[int], count: int) -> None:
+    """Return when the node was seen to run so many requests."""
     async with asyncio.timeout(20):
-        while True:
-            at, running = await reports.get()
-            if running == count:
-                return at
+        while await reports.get() != count:
+            pass
 
 
-async def until_busy(reports: asyncio.Queue[tuple[float, int]]) -> None:
+async def until_busy(reports: asyncio.Queue[int]) -> None:
     """Return when the node was seen to run anything."""
     async with asyncio.timeout(20):
-        while (await reports.get())[1] == 0:
+        while await reports.get() == 0:
             pass

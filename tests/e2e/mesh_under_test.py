@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,26 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-# Below the ports that the kernel gives to clients, so that no outgoing connection takes one of ours.
-_LOWEST, _HIGHEST = 18_000, 32_000
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` ports in a row that nobody listens on."""
-    for _ in range(200):
-        base = random.randrange(_LOWEST, _HIGHEST - count)
-        if all(_free(base + i) for i in range(count)):
-            return base
-    raise AssertionError("no free ports")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+# How long a mesh may take to be well again. Of a busy machine: it limits a wait, and no test is about it.
+_WELL_S = 60.0
 
 
 def eventually(condition: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -79,15 +57,19 @@ class Mesh:
         """The process's id."""
         return int(self.rows()[process]["pid"])
 
-    def signal(self, process: str, number: signal.Signals) -> int:
-        """Send a signal to a process; returns the pid that it had."""
-        pid = self.pid(process)
-        os.kill(pid, number)
-        return pid
-
-    def wait_healthy(self, seconds: float = 30.0) -> None:
+    def wait_healthy(self) -> None:
         """Return when every process runs and takes work."""
-        eventually(lambda: self.status()["healthy"], seconds, "healthy again")
+        eventually(lambda: self.status()["healthy"], _WELL_S, "healthy again")
+
+    def wait_replaced(self, process: str, pid: int) -> None:
+        """Return when another process stands where one was that ended, and every process runs and takes work."""
+
+        def replaced() -> bool:
+            status = self.status()
+            (now,) = (row["pid"] for row in status["rows"] if row["name"] == process)
+            return bool(status["healthy"]) and now not in (0, pid)
+
+        eventually(replaced, _WELL_S, f"{process} is started again")
 
 
 def headrace(

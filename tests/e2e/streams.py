@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import openai
@@ -52,6 +54,26 @@ class Streams:
         """Wait for the end of all."""
         await asyncio.wait_for(asyncio.gather(*self._tasks), 60)
         return self.all
+
+
+@asynccontextmanager
+async def asking(client: openai.AsyncOpenAI, model: str, callers: int) -> AsyncIterator[list[Stream]]:
+    """So many callers who ask one question after the other while inside; leaving waits for their last answers."""
+    streams: list[Stream] = []
+    over = asyncio.Event()
+
+    async def ask() -> None:
+        while not over.is_set():
+            streams.append(await read(client, model, Stream()))
+            if streams[-1].error:
+                return
+
+    tasks = [asyncio.create_task(ask()) for _ in range(callers)]
+    try:
+        yield streams
+    finally:
+        over.set()
+        await asyncio.wait_for(asyncio.gather(*tasks), 60)
 
 
 async def whole_answer(client: openai.AsyncOpenAI, model: str) -> str:

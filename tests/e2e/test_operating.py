@@ -4,55 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import openai
 
 from tests.e2e.loads import load_of, until_busy
 from tests.e2e.mesh_under_test import Mesh, eventually, headrace
-from tests.e2e.streams import Streams, assert_whole, whole_answer
+from tests.e2e.streams import asking, assert_whole, whole_answer
 
 
 def test_status_shows_every_process(mesh: Mesh) -> None:
     mesh.wait_healthy()
-    rows = mesh.rows()
+    # Who is asked has a second to answer, and may miss it once on a busy machine.
+    rows = eventually(lambda: _with_loads(mesh.rows()), 30, "the routers answer")
     assert set(rows) == {
         "envoy", "gateway-0", "gateway-1", "router-0", "router-1", "small-0", "paced-0", "paced-1", "alone-0",
-        "control",
+        "endless-0", "control",
     }  # fmt: skip
     assert all(row["pid"] and row["rss_mb"] > 5 for row in rows.values())
-    assert rows["paced-0"]["load"]["capacity"] > 0
-    assert rows["paced-0"]["load"]["breaker"] == "closed"
-    shown = mesh.headrace("status").stdout
+    # Of a node that no test before this one takes down under its callers.
+    assert rows["endless-0"]["load"]["capacity"] > 0
+    assert rows["endless-0"]["load"]["breaker"] == "closed"
+    shown = mesh.headrace("status", check=False).stdout
     assert all(name in shown for name in rows)
+
+
+def _with_loads(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]] | None:
+    return rows if rows["endless-0"]["load"] else None
 
 
 async def test_scaling_drops_no_request_and_the_new_replica_takes_traffic(
     mesh: Mesh, client: openai.AsyncOpenAI
 ) -> None:
     text = await whole_answer(client, "alone")
-    streams = [Streams(client, "alone", 4)]
-    await streams[0].under_way()
-    scaled = asyncio.create_task(asyncio.to_thread(mesh.headrace, "scale", "alone=2"))
-    while not scaled.done():
-        streams.append(Streams(client, "alone", 2))
-        await asyncio.sleep(0.2)
-    await scaled
-    for index in (0, 1):
-        async with load_of(mesh, "alone", index) as reports:
-            busy = asyncio.create_task(until_busy(reports))
-            while not busy.done():
-                streams.append(Streams(client, "alone", 2))
-                await asyncio.sleep(0.1)
-            await busy
-    down = asyncio.create_task(asyncio.to_thread(mesh.headrace, "scale", "alone=1"))
-    while not down.done():
-        streams.append(Streams(client, "alone", 2))
-        await asyncio.sleep(0.2)
-    await down
-    for each in streams:
-        assert_whole(await each.end(), text)
+    # Always as many, however slow the machine.
+    async with asking(client, "alone", 12) as streams:
+        async with load_of(mesh, "alone") as reports:
+            await until_busy(reports)
+        await asyncio.to_thread(mesh.headrace, "scale", "alone=2")
+        for index in (0, 1):
+            async with load_of(mesh, "alone", index) as reports:
+                await until_busy(reports)
+        await asyncio.to_thread(mesh.headrace, "scale", "alone=1")
+    assert_whole(streams, text)
     await asyncio.to_thread(mesh.wait_healthy)
     assert "alone-1" not in await asyncio.to_thread(mesh.rows)
 
@@ -67,9 +64,9 @@ def test_a_wrong_scale_changes_nothing(mesh: Mesh) -> None:
 
 
 def test_a_crashed_process_is_restarted(mesh: Mesh) -> None:
-    pid = mesh.signal("router-0", signal.SIGKILL)
-    eventually(lambda: mesh.pid("router-0") not in (0, pid), 15, "router-0 is started again")
-    mesh.wait_healthy()
+    pid = mesh.pid("router-0")
+    os.kill(pid, signal.SIGKILL)
+    mesh.wait_replaced("router-0", pid)
 
 
 def test_up_while_it_is_up_says_so_and_prints_the_same(mesh: Mesh) -> None:
@@ -84,12 +81,14 @@ def test_every_xds_client_has_acknowledged_what_it_was_sent(mesh: Mesh) -> None:
     def settled() -> bool:
         dump = json.loads(mesh.headrace("config", "dump", "--json").stdout)
         clients = {client["node_id"]: client["subscriptions"] for client in dump["clients"]}
-        assert {"edge-0", "gateway-0", "gateway-1", "router-0", "router-1"} <= set(clients)
+        # One that was just started, or whose control plane was, may still be connecting.
+        missing = {"edge-0", "gateway-0", "gateway-1", "router-0", "router-1"} - set(clients)
         refused = [one for subscriptions in clients.values() for one in subscriptions if one.get("nacked_version")]
         assert refused == []
-        return all(one.get("sent_version") == one.get("acked_version") for each in clients.values() for one in each)
+        unsettled = [o for each in clients.values() for o in each if o.get("sent_version") != o.get("acked_version")]
+        return not missing and not unsettled
 
-    eventually(settled, 5, "everything is acknowledged")
+    eventually(settled, 30, "everything is acknowledged")
 
 
 def test_chat_through_a_pipe_keeps_the_conversation(mesh: Mesh) -> None:
@@ -130,9 +129,9 @@ def test_a_new_key_works_and_a_revoked_one_does_not(mesh: Mesh) -> None:
             return False
 
     with client:
-        eventually(works, 10, "the new key is known")
+        eventually(works, 30, "the new key is known")
         mesh.headrace("keys", "revoke", "visitor")
-        eventually(lambda: not works(), 10, "the revoked key is forgotten")
+        eventually(lambda: not works(), 30, "the revoked key is forgotten")
 
 
 def test_a_taken_port_is_named_before_anything_starts(mesh: Mesh, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.e2e.mesh_under_test import free_ports, headrace
+from tests.e2e.mesh_under_test import headrace
+from tests.ports import free_ports
 
 _STACK = """\
 name: second
