@@ -64,8 +64,9 @@ class Callers:
         return asked.fate(self.references[asked.prompt])
 
     async def _caller(self, http: aiohttp.ClientSession, number: int, *, bystander: bool = False) -> None:
-        # Spread over the first tenth of a second, so that the callers do not move in step.
-        await asyncio.sleep(0.1 * number / self._load.streams)
+        # Spread over half of the time before the fault. Callers that begin together go on asking together, answer after
+        # answer, and what a drill sees would hang on whether the fault comes just before they all ask or just after.
+        await asyncio.sleep(0.5 * self._load.before_s * number / self._load.streams)
         prompt = number
         while not self._stopping:
             asked = await self._ask(http, Asked(prompt % len(self._load.prompts), self.now(), bystander))
