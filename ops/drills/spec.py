@@ -71,7 +71,7 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True):
     # At most: it ends earlier once everything has been well for a while.
     after_s: Positive = 3.0
     # How often a caller asks again when the answer is an error that says so.
-    client_retries: Annotated[int, Meta(ge=0, le=10)] = 0
+    client_retries: Annotated[int, Meta(ge=0, le=100)] = 0
     # When a caller gives up.
     patience_s: Positive = 20.0
 
