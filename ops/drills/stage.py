@@ -64,8 +64,9 @@ async def own_stage(drill: Drill) -> AsyncIterator[Stage]:
     state = StateDir(folder / "s")
     async with AsyncExitStack() as undo:
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
-        providers = {name: await _provider(drill, name, undo) for name in drill.stack.providers}
         ports = _Ports()
+        # Ports of ours for them, too: while a provider refuses connections, the kernel could give away one of its own.
+        providers = {name: await _provider(drill, name, ports.take(), undo) for name in drill.stack.providers}
         consul = await undo.enter_async_context(agent(ports.take(4))) if drill.stack.consul else None
         routing = folder / "router.yaml"
         routing.write_text(yaml.safe_dump(drill.stack.routing, sort_keys=False), encoding="utf-8")
@@ -103,10 +104,13 @@ def _free(port: int) -> bool:
     return True
 
 
-async def _provider(drill: Drill, name: str, undo: AsyncExitStack) -> Provider:
+async def _provider(drill: Drill, name: str, port: int, undo: AsyncExitStack) -> Provider:
     part = drill.stack.providers[name]
     options = ProviderOptions(
-        answer_tokens=part.answer_tokens, first_token_s=part.first_token_s, token_interval_s=part.token_interval_s
+        port=port,
+        answer_tokens=part.answer_tokens,
+        first_token_s=part.first_token_s,
+        token_interval_s=part.token_interval_s,
     )
     provider = Provider(options)
     await provider.start()
