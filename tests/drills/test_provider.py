@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 
 import httpx
@@ -14,6 +13,7 @@ import pytest
 
 from ops.drills.provider.app import Provider, ProviderOptions
 from ops.drills.provider.faults import Fault, FaultError, Kind, Switchboard, from_fields, from_text
+from tests.ports import free_ports
 
 _ASK = {"model": "demo", "messages": [{"role": "user", "content": "hello there"}], "stream": True}
 
@@ -21,7 +21,7 @@ _ASK = {"model": "demo", "messages": [{"role": "user", "content": "hello there"}
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
     """A provider that answers with five words."""
-    running = Provider(ProviderOptions(answer_tokens=5))
+    running = Provider(ProviderOptions(port=free_ports(), answer_tokens=5))
     await running.start()
     yield running
     await running.close()
@@ -75,22 +75,30 @@ async def test_bad_requests_are_told_so(provider: Provider, body: dict[str, obje
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-async def test_a_refused_connection_heals_by_itself(provider: Provider) -> None:
-    """Nobody listens, then somebody does again on the same port; the admin side stays."""
+async def test_nobody_listens_until_the_fault_is_over(provider: Provider) -> None:
+    """Open connections break, too; the admin side stays, and what follows listens on the same port."""
     url, admin = _urls(provider)
     async with httpx.AsyncClient() as http:
         await http.post(url, json=_ASK)
+        await http.put(f"{admin}/faults", json=[{"kind": "refuse", "lasts_s": 600}])
+        for _ in range(2):
+            with pytest.raises(httpx.TransportError):
+                await http.post(url, json=_ASK)
+        await http.delete(f"{admin}/faults")
+        assert (await http.post(url, json=_ASK)).status_code == 200
+
+
+async def test_a_refused_connection_heals_by_itself(provider: Provider) -> None:
+    """Without another word; whether anybody was refused meanwhile hangs on how busy the machine is."""
+    url, admin = _urls(provider)
+    async with httpx.AsyncClient() as http, asyncio.timeout(20):
         await http.put(f"{admin}/faults", json=[{"kind": "refuse", "lasts_s": 0.2}])
-        with pytest.raises(httpx.TransportError):
-            await http.post(url, json=_ASK)
-        deadline = time.monotonic() + 5
-        healed = None
-        while healed is None and time.monotonic() < deadline:
+        while True:
             try:
                 healed = await http.post(url, json=_ASK)
-            except httpx.ConnectError:
+                break
+            except httpx.TransportError:
                 await asyncio.sleep(0.02)
-    assert healed is not None
     assert healed.status_code == 200
 
 
@@ -125,7 +133,9 @@ def test_it_runs_as_a_process() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         ports = json.loads(process.stdout.readline())
-        answer = httpx.post(f"http://127.0.0.1:{ports['port']}/v1/chat/completions", json=_ASK)
-        process.terminate()
-        assert process.wait(timeout=10) == 0
+        try:
+            answer = httpx.post(f"http://127.0.0.1:{ports['port']}/v1/chat/completions", json=_ASK, timeout=30)
+        finally:
+            process.terminate()
+        assert process.wait(timeout=30) == 0
     assert answer.status_code == 200
