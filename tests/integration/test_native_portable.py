@@ -23,6 +23,8 @@ from tests.unit.inference.torch.attention_twin import Attention, shape
 from tests.unit.inference.torch.steps import batch, relative_error
 
 pytestmark = [
+    # A compiler's work, which nobody but this module waits for.
+    pytest.mark.timeout(600),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="names x86-64 instruction sets"),
     pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++"),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,16 +45,18 @@ FAMILIES = {
 
 @pytest.fixture(scope="session", params=FAMILIES)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return _write(FAMILIES[request.param](), tmp_path_factory.mktemp("model") / request.param)
+    return _write(FAMILIES[request.param], tmp_path_factory.mktemp("model") / request.param)
 
 
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return _write(FAMILIES["llama"](), tmp_path_factory.mktemp("model") / "llama")
+    return _write(FAMILIES["llama"], tmp_path_factory.mktemp("model") / "llama")
 
 
-def _write(model: hf.PreTrainedModel, folder: Path) -> Checkpoint:
+def _write(make: Callable[[], hf.PreTrainedModel], folder: Path) -> Checkpoint:
+    # Before the weights are drawn, or they depend on which tests ran first.
     torch.manual_seed(1)
+    model = make()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:
@@ -201,6 +204,6 @@ def test_float8_keeps_close(llama: Checkpoint, device: torch.device) -> None:
 def test_refusals_name_what_is_not_there(llama: Checkpoint, device: torch.device, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="int8"):
         _runner(llama, device, "int8")
-    gemma = hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(**SMALL, query_pre_attn_scalar=16))
+    config = hf.Gemma3TextConfig(**SMALL, query_pre_attn_scalar=16)
     with pytest.raises(UnsupportedModel, match="gemma3"):
-        _runner(_write(gemma, tmp_path / "gemma"), device)
+        _runner(_write(lambda: hf.Gemma3ForCausalLM(config), tmp_path / "gemma"), device)

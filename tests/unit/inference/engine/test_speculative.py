@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 
 import pytest
 
@@ -11,7 +12,14 @@ from inference.core.port import Constraint, ConstraintKind
 from tests.unit.inference.engine.driving import ask, request, serving, text
 from tests.unit.inference.engine.fake_runner import FakeRunner
 
+pytestmark = pytest.mark.usefixtures("always")
 PROMPTS = [[i % 5, 1, 2, 1, 2, 1] for i in range(12)]
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draft whether it pays or not, which only the machine's clock could say."""
+    monkeypatch.setattr("inference.core.speculation.PayOff.TRIAL", 10**9)
 
 
 class Repeating(FakeRunner):
@@ -51,6 +59,17 @@ async def test_draft_model_gives_the_same_text(sampling):
     assert drafted == plain
     assert guesses > held > guesses / 4
     assert draft.closed
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0.0}, {"temperature": 1.0, "seed": 3}])
+async def test_drafts_that_come_and_go_give_the_same_text(sampling, monkeypatch):
+    chance = random.Random(5)
+    monkeypatch.setattr("inference.core.speculation.PayOff.drafts", lambda *_: chance.random() < 0.5)
+    plain, _, _ = await answers(FakeRunner(sharpness=2.0), sampling=sampling)
+    draft = FakeRunner(sharpness=2.0, noise=0.1)
+    drafted, guesses, held = await answers(FakeRunner(sharpness=2.0), draft=draft, sampling=sampling)
+    assert drafted == plain
+    assert guesses > held > 0
 
 
 async def test_perfect_draft_is_accepted_whole_and_takes_fewer_steps():
