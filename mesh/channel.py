@@ -17,7 +17,8 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.http2.max_pings_without_data", 0),
     # Replicas come back at once after a restart: reconnecting may not back off for minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # How long one attempt at connecting may take, handshake included; gRPC names it so, and a refusal ends it at once.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # Retries are made by the resilience stack, where they are counted.
     ("grpc.enable_retries", 0),
