@@ -16,7 +16,11 @@ from tests.e2e.mesh_under_test import eventually, running
 from tests.ports import free_ports
 
 CONSUL = shutil.which("consul")
-pytestmark = pytest.mark.skipif(CONSUL is None, reason="no consul binary: deploy/consul/install.sh installs it")
+pytestmark = [
+    pytest.mark.skipif(CONSUL is None, reason="no consul binary: deploy/consul/install.sh installs it"),
+    # A mesh of its own, brought up, scaled twice and taken down: on a busy machine that takes a while.
+    pytest.mark.timeout(300),
+]
 
 _STACK = """\
 name: registered

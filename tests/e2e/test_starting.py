@@ -5,9 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.mesh_under_test import headrace
 from tests.ports import free_ports
 
+# A mesh of its own for each, twice brought up and taken down: on a busy machine that takes a while.
+pytestmark = pytest.mark.timeout(300)
 _STACK = """\
 name: second
 control: 127.0.0.1:{0}
