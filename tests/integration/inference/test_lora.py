@@ -107,11 +107,11 @@ async def loaded(node: Node) -> list[str]:
 
 
 async def load(node: Node, lesson: Any) -> None:
-    await node.stub.LoadAdapter(pb.LoadAdapterRequest(name=lesson.name, path=lesson.name), timeout=100)
+    await node.stub.LoadAdapter(pb.LoadAdapterRequest(name=lesson.name, path=lesson.name), timeout=200)
 
 
 async def unload(node: Node, lesson: Any) -> None:
-    await node.stub.UnloadAdapter(pb.UnloadAdapterRequest(name=lesson.name), timeout=100)
+    await node.stub.UnloadAdapter(pb.UnloadAdapterRequest(name=lesson.name), timeout=200)
 
 
 async def test_each_in_a_batch_answers_as_it_does_alone(node: Node) -> None:
@@ -173,7 +173,7 @@ async def test_what_cannot_be_loaded_is_named(node: Node, trained: tuple[Path, A
 
     async def refused(name: str, path: str) -> tuple[str, str, str]:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await node.stub.LoadAdapter(pb.LoadAdapterRequest(name=name, path=path), timeout=100)
+            await node.stub.LoadAdapter(pb.LoadAdapterRequest(name=name, path=path), timeout=200)
         error = from_rpc_error(caught.value)
         return caught.value.code().name, str(error.field), str(caught.value.details())
 

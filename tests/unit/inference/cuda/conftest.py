@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,13 @@ import torch
 def _end_quietly() -> None:
     """Triton's bindings list everything they still hold when the interpreter ends: dozens of lines after the result."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Interpreting a kernel takes seconds of a processor's time, which a busy machine gives out slowly."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")
