@@ -44,15 +44,16 @@ class Reload:
         self._router.use(routing)
         _log.info("routing.loaded", version=routing.version)
 
-    def _stamp(self) -> tuple[tuple[str, int, int], ...]:
+    def _stamp(self) -> tuple[tuple[str, int, int, int], ...]:
         named = {m.cascade.calibration for m in self._router.routing.catalog.models if m.cascade}
         paths = (self._path, *(self._path.parent / name for name in sorted(named)))
         return tuple(_stat(path) for path in paths)
 
 
-def _stat(path: Path) -> tuple[str, int, int]:
+def _stat(path: Path) -> tuple[str, int, int, int]:
     try:
         stat = path.stat()
     except OSError:
-        return str(path), 0, 0
-    return str(path), stat.st_mtime_ns, stat.st_ino
+        return str(path), 0, 0, 0
+    # A file that is written twice within a tick of the kernel's clock has one time for both.
+    return str(path), stat.st_mtime_ns, stat.st_ino, stat.st_size
