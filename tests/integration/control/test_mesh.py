@@ -127,10 +127,11 @@ async def test_a_wrong_stack_file_changes_nothing_and_is_shown(mesh: Mesh) -> No
         return (await stub.GetSnapshot(pb.GetSnapshotRequest())).snapshot.sources[0]
 
     async def refused() -> bool:
-        return not (await source()).alive
+        seen = await source()
+        return not seen.alive and "stack.yaml:1: not YAML" in seen.error
 
+    # Before that it may be seen empty.
     await until(refused)
-    assert "stack.yaml:1: not YAML" in (await source()).error
     await reaches(mesh.channel("small"), "small-0", "small-1")
     mesh.stack_file.write_text(good)
 
