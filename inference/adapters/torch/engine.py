@@ -113,7 +113,7 @@ class TorchEngine:
         try:
             constraint = request.sampling.constraint
             if constraint is not None:
-                generation.grammar = await self._grammars.compile(constraint)
+                generation.grammar = await self._grammars.compile(constraint, request.tenant)
             with self._adapters.using(request.adapter) as generation.adapter_slot:
                 try:
                     self._worker.add(generation)

@@ -1,0 +1,61 @@
+"""Whose turn it is: jobs of several tenants for one worker that cannot be interrupted."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Generic, TypeVar
+
+from inference.core.port import EngineOverloaded
+
+Job = TypeVar("Job")
+
+# What a tenant may have waiting; a worker takes a second or two for the costliest.
+MAX_WAITING = 16
+_RETRY_AFTER_S = 2.0
+
+
+class CompileQueue(Generic[Job]):
+    """Tenants take turns, one job each; a tenant's own jobs come in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        # In the order of their turns; none is empty.
+        self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def put(self, tenant: str, job: Job) -> None:
+        """Raises EngineOverloaded when as many of the tenant's wait as may."""
+        jobs = self._waiting.get(tenant)
+        if jobs is None:
+            jobs = self._waiting[tenant] = deque()
+        if len(jobs) >= MAX_WAITING:
+            message = f"{MAX_WAITING} new grammars of this tenant are waiting to be compiled"
+            raise EngineOverloaded(message, _RETRY_AFTER_S)
+        jobs.append(job)
+
+    def take(self) -> Job | None:
+        """The next job, and the next turn is another tenant's; None when nothing waits."""
+        if not self._waiting:
+            return None
+        tenant, jobs = self._waiting.popitem(last=False)
+        job = jobs.popleft()
+        if jobs:
+            self._waiting[tenant] = jobs
+        return job
+
+    def drop(self, tenant: str, job: Job) -> bool:
+        """Forget a job; False when it does not wait."""
+        jobs = self._waiting.get(tenant, deque())
+        if job not in jobs:
+            return False
+        jobs.remove(job)
+        if not jobs:
+            del self._waiting[tenant]
+        return True
+
+    def clear(self) -> list[Job]:
+        """Forget all; they are given out."""
+        jobs = [job for waiting in self._waiting.values() for job in waiting]
+        self._waiting.clear()
+        return jobs
