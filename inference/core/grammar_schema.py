@@ -7,11 +7,20 @@ against xgrammar 0.2.8, keyword by keyword; the tests repeat it.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+from inference.core.plain_grammar import check_grammar
+from inference.core.plain_regex import NotHeldTo, plain
 from inference.core.port import UnsupportedConstraint
+from inference.core.schema_strings import (
+    MAX_LEAST,
+    MAX_LENGTH,
+    MAX_PLACES,
+    checked_pattern,
+    length_pattern,
+    places_in,
+)
 
 Schema: TypeAlias = dict[str, Any] | bool
 
@@ -48,13 +57,8 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "integer": (int,),
     "null": (type(None),),
 }
-# In a pattern: what is escaped, and classes of characters; anchors that stand elsewhere than at an alternative's ends.
-_QUOTED = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]", re.DOTALL)
-_ANCHORED_WITHIN = re.compile(r"[^(|:>]\^|\$[^)|]")
 MAX_DEPTH = 64
-MAX_LENGTH = 16384
-_PLAIN = r'[^\x00-\x1f"\\]'
-_CHUNK = 64
+MAX_MULTIPLE = 1024
 
 
 def exact_schema(source: str) -> str:
@@ -66,13 +70,14 @@ def exact_schema(source: str) -> str:
         schema = json.loads(source)
     except ValueError as error:
         raise UnsupportedConstraint(f"the JSON schema is not JSON: {error}") from error
-    return json.dumps(_check(schema, "#", schema, 0))
+    return json.dumps(_exact(schema))
 
 
 def exact_tags(source: str) -> str:
     """A structural tag with every JSON schema in it made exact, its documents written without stretches of white space.
 
-    A small model may draw nothing but white space to the end. Raises UnsupportedConstraint as `exact_schema` does.
+    A small model may draw nothing but white space to the end. Raises UnsupportedConstraint as `exact_schema` does, and
+    NotHeldTo for an expression or a grammar.
     """
     try:
         tags = json.loads(source)
@@ -85,14 +90,29 @@ def exact_tags(source: str) -> str:
         if not isinstance(node, dict):
             return node
         walked = {
-            key: _check(child, "#", child, 0) if key in ("json_schema", "schema") else walk(child)
-            for key, child in node.items()
+            key: _exact(child) if key in ("json_schema", "schema") else walk(child) for key, child in node.items()
         }
-        if walked.get("type") == "json_schema":
-            walked.setdefault("max_whitespace_cnt", 1)
+        match walked.get("type"):
+            case "json_schema":
+                walked.setdefault("max_whitespace_cnt", 1)
+            case "regex":
+                walked["pattern"] = plain(str(node.get("pattern", "")))
+            case "grammar":
+                check_grammar(str(node.get("grammar", "")))
         return walked
 
     return json.dumps(walk(tags))
+
+
+def _exact(schema: Any) -> Schema:
+    checked = _check(schema, "#", schema, 0)
+    places = places_in(checked)
+    if places > MAX_PLACES:
+        raise UnsupportedConstraint(
+            f"the JSON schema's patterns and lengths have {places:.0f} places when their repetitions are written out; "
+            f"at most {MAX_PLACES}"
+        )
+    return checked
 
 
 def _refuse(keyword: str, place: str, why: str) -> UnsupportedConstraint:
@@ -123,30 +143,38 @@ def _check(schema: Any, place: str, root: Any, depth: int) -> Schema:
             checked[keyword][name] = value
     if "properties" in schema and not whole:
         checked.setdefault("additionalProperties", False)
-    if schema.keys() & {"minLength", "maxLength"}:
-        checked["pattern"] = _length_pattern(checked.pop("minLength", 0), checked.pop("maxLength", None), place)
+    _set_patterns(checked, place)
     return checked
 
 
-def _length_pattern(least: Any, most: Any, place: str) -> str:
-    """Lengths as a pattern: the compiler's own rule for them lets raw control characters into the string.
+def _set_patterns(checked: dict[str, Any], place: str) -> None:
+    """Write expressions as the compiler takes them, and lengths as expressions."""
+    if checked.keys() & {"minLength", "maxLength"}:
+        least, most = checked.get("minLength", 0), checked.get("maxLength")
+        for keyword, length, limit in (("minLength", least, MAX_LEAST), ("maxLength", most, MAX_LENGTH)):
+            if length is not None and (not isinstance(length, int) or not 0 <= length <= limit):
+                raise _refuse(keyword, place, f"must be a whole number up to {limit}")
+        if most is not None and most < least:
+            raise _refuse("maxLength", place, "is less than minLength")
+        pattern = length_pattern(least, most)
+        if pattern is not None:
+            for keyword in ("minLength", "maxLength"):
+                checked.pop(keyword, None)
+            checked["pattern"] = pattern
+    elif isinstance(checked.get("pattern"), str):
+        checked["pattern"] = _pattern("pattern", checked["pattern"], place)
+    named = checked.get("patternProperties", {})
+    if named:
+        checked["patternProperties"] = {
+            _pattern("patternProperties", pattern, place): child for pattern, child in named.items()
+        }
 
-    Characters that JSON would have to escape are left out. Long repetitions are nested, since they compile in
-    quadratic time, and for that the longest allowed length may be missed by less than a chunk.
-    """
-    for keyword, length in (("minLength", least), ("maxLength", MAX_LENGTH if most is None else most)):
-        if not isinstance(length, int) or not 0 <= length <= MAX_LENGTH:
-            raise _refuse(keyword, place, f"must be a whole number up to {MAX_LENGTH}")
-    chunks, rest = divmod(least, _CHUNK)
-    head = f"({_PLAIN}{{{_CHUNK}}}){{{chunks}}}{_PLAIN}{{{rest}}}"
-    if most is None:
-        return f"^{head}{_PLAIN}*$"
-    spare = most - least
-    if spare < 0:
-        raise _refuse("maxLength", place, "is less than minLength")
-    if spare < 2 * _CHUNK:
-        return f"^{head}{_PLAIN}{{0,{spare}}}$"
-    return f"^{head}({_PLAIN}{{{_CHUNK}}}){{0,{(spare + 1) // _CHUNK - 1}}}{_PLAIN}{{0,{_CHUNK - 1}}}$"
+
+def _pattern(keyword: str, source: str, place: str) -> str:
+    try:
+        return checked_pattern(source)
+    except NotHeldTo as error:
+        raise _refuse(keyword, place, str(error)) from error
 
 
 def _children(schema: dict[str, Any], place: str) -> Iterator[tuple[str, Any, Any]]:
@@ -201,28 +229,13 @@ def _check_typed(schema: dict[str, Any], place: str) -> None:
             raise _refuse(keyword, place, f"cannot be held to together with {min(others & schema.keys())!r}")
     if "format" in schema and schema["format"] not in _FORMATS:
         raise _refuse("format", place, f"{schema['format']!r} cannot be held to; can be: {', '.join(sorted(_FORMATS))}")
-    for keyword, pattern in (("pattern", schema.get("pattern")), *_named_patterns(schema)):
-        _check_pattern(keyword, pattern, place)
+    multiple = schema.get("multipleOf")
+    if multiple is not None and not (isinstance(multiple, int) and 0 < multiple <= MAX_MULTIPLE):
+        raise _refuse("multipleOf", place, f"must be a whole number from 1 to {MAX_MULTIPLE}")
     properties = schema.get("properties", {})
     missing = [name for name in schema.get("required", ()) if name not in properties]
     if missing:
         raise _refuse("required", place, f"{missing[0]!r} is not among the properties")
-
-
-def _named_patterns(schema: dict[str, Any]) -> list[tuple[str, Any]]:
-    patterns = schema.get("patternProperties", {})
-    return [("patternProperties", pattern) for pattern in patterns] if isinstance(patterns, dict) else []
-
-
-def _check_pattern(keyword: str, pattern: Any, place: str) -> None:
-    """Raise for what the compiler passes over in a pattern; what it refuses itself, it names."""
-    if not isinstance(pattern, str):
-        return
-    bare = _QUOTED.sub("x", pattern)
-    if "(?=" in bare or "(?!" in bare:
-        raise _refuse(keyword, place, "looking ahead cannot be held to")
-    if _ANCHORED_WITHIN.search(bare):
-        raise _refuse(keyword, place, "^ and $ can be held to at the ends of an alternative alone")
 
 
 def _check_reference(reference: Any, place: str, root: Any) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 # What one place of a text is matched by: an escape, a class, an opening or closing group, a bar, any other character.
 _PIECE = re.compile(r"\\.|\[\^?(?:\\.|[^\]\\])*\]|\(\?:|[()|]|[^()|]", re.DOTALL)
 _REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}|[*+?]")
 
 
-def written_out(source: str) -> tuple[int, int]:
+def written_out(source: str, weigh: Callable[[str], float] = lambda _: 1) -> tuple[float, int]:
     """Places in the expression once every `{m,n}` is n copies of what it repeats, and the largest count in it.
 
-    An estimate from above for what a compiler accepts; anything else may be given any size.
+    An estimate from above for what a compiler accepts; anything else may be given any size. A place counts for what
+    `weigh` says of the character, escape or class that stands there.
     """
-    sizes, last, largest, at = [0], 0, 0, 0
+    sizes: list[float] = [0]
+    last: float = 0
+    largest, at = 0, 0
     while at < len(source):
         repeat = _REPEAT.match(source, at)
         if repeat is not None:
@@ -36,6 +40,6 @@ def written_out(source: str) -> tuple[int, int]:
             case "|":
                 last = 0
             case _:
-                last = 1
-                sizes[-1] += 1
+                last = weigh(piece.group())
+                sizes[-1] += last
     return sum(sizes), largest

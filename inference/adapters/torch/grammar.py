@@ -13,14 +13,22 @@ import torch
 import xgrammar
 
 from inference.core.grammar_schema import exact_schema, exact_tags
+from inference.core.grammar_size import WRITTEN_OUT, cost, counted
+from inference.core.plain_grammar import check_grammar
+from inference.core.plain_regex import NotHeldTo, plain
 from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
-from inference.core.regex_size import written_out
+from inference.core.schema_strings import becomes_automaton
 
-# Longer sources compile for too long to be let in.
+from .grammar_probe import Probe
+from .vocabulary_share import VocabularyShare
+
+# Longer sources, and grammars that they turn into, are not even looked at.
 MAX_SOURCE_CHARS = 200_000
-# Beyond these an automaton takes seconds to compile, or is not made and masks take tens of milliseconds.
-_AUTOMATON_PLACES = 256
-_AUTOMATON_COUNT = 128
+MAX_GRAMMAR_CHARS = 500_000
+# Walks of the vocabulary that one compile may take; 256 take half a second on two cores.
+MAX_WALKS = 400
+# What repetitions of any character are written out to where everything up to WRITTEN_OUT would be too much.
+_SHORT = 16
 # "[07:03:05] /project/cpp/regex_converter.cc:83: " before the words that matter.
 _LOCATION = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
@@ -33,42 +41,67 @@ class Compiler:
             list(vocabulary), xgrammar.VocabType.RAW, vocab_size=vocab_size, stop_token_ids=list(eos_ids)
         )
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=threads, cache_enabled=False)
+        self._share = VocabularyShare(vocabulary)
+        self._probe = Probe(vocabulary)
 
     def compile(self, constraint: Constraint) -> xgrammar.CompiledGrammar:
-        """Blocks; milliseconds to seconds. Raises UnsupportedConstraint, naming what it is about."""
+        """Blocks, for a second or two at most. Raises UnsupportedConstraint, naming what it is about."""
         kind, source = constraint.kind, constraint.source
         if len(source) > MAX_SOURCE_CHARS:
             raise UnsupportedConstraint(f"the {kind.value} has {len(source)} characters; at most {MAX_SOURCE_CHARS}")
-        compiler = self._compiler
         try:
-            match kind:
-                case ConstraintKind.JSON_OBJECT:
-                    return compiler.compile_json_schema('{"type": "object"}', strict_mode=False)
-                case ConstraintKind.JSON_SCHEMA:
-                    return compiler.compile_json_schema(exact_schema(source), strict_mode=False)
-                case ConstraintKind.REGEX:
-                    return self._compile_regex(source)
-                case ConstraintKind.GRAMMAR:
-                    return compiler.compile_grammar(source)
-                case ConstraintKind.STRUCTURAL_TAG:
-                    return compiler.compile_structural_tag(exact_tags(source))
+            return self._compile(kind, source)
+        except NotHeldTo as error:
+            raise UnsupportedConstraint(f"{kind.value}: {error}") from error
         except (RuntimeError, ValueError) as error:
             if isinstance(error, UnsupportedConstraint):
                 raise
             raise UnsupportedConstraint(f"{kind.value}: {_LOCATION.sub('', str(error)).strip()}") from error
 
+    def _compile(self, kind: ConstraintKind, source: str) -> xgrammar.CompiledGrammar:
+        match kind:
+            case ConstraintKind.JSON_OBJECT:
+                return self._compiler.compile_json_schema('{"type": "object"}', strict_mode=False)
+            case ConstraintKind.JSON_SCHEMA:
+                return self._judged(kind, xgrammar.Grammar.from_json_schema(exact_schema(source), strict_mode=False))
+            case ConstraintKind.REGEX:
+                return self._compile_regex(source)
+            case ConstraintKind.GRAMMAR:
+                check_grammar(source)
+                return self._judged(kind, xgrammar.Grammar.from_ebnf(source))
+            case ConstraintKind.STRUCTURAL_TAG:
+                return self._judged(kind, xgrammar.Grammar.from_structural_tag(exact_tags(source)))
+
     def _compile_regex(self, source: str) -> xgrammar.CompiledGrammar:
-        """As an automaton where that is of bounded size: as rules, counted repetitions cost milliseconds a token."""
-        # Refuses what the automaton would pass over, such as looking ahead.
-        rules = xgrammar.Grammar.from_regex(source)
-        places, largest = written_out(source)
-        if places <= _AUTOMATON_PLACES and largest <= _AUTOMATON_COUNT:
+        """As an automaton where that is of bounded size, else as rules, whose masks may be too slow to be let in."""
+        expression = plain(source)
+        rules = xgrammar.Grammar.from_regex(expression)
+        if becomes_automaton(expression):
             try:
-                return self._compiler.compile_grammar(f"root ::= Regex({json.dumps(source, ensure_ascii=False)})")
+                return self._compiler.compile_grammar(f"root ::= Regex({json.dumps(expression, ensure_ascii=False)})")
             except RuntimeError:
                 # The automaton's dialect lacks a little of the rules'.
                 pass
-        return self._compiler.compile_grammar(rules)
+        return self._judged(ConstraintKind.REGEX, rules)
+
+    def _judged(self, kind: ConstraintKind, grammar: xgrammar.Grammar) -> xgrammar.CompiledGrammar:
+        """The grammar compiled, when that and its masks take a bounded time: neither can be interrupted."""
+        written = str(grammar)
+        if len(written) > MAX_GRAMMAR_CHARS:
+            raise NotHeldTo(f"becomes a grammar of {len(written)} characters; at most {MAX_GRAMMAR_CHARS}")
+        for spelt in (WRITTEN_OUT, _SHORT):
+            shorter = counted(written, spelt)
+            walks = cost(shorter, self._share)
+            if walks <= MAX_WALKS:
+                break
+        else:
+            raise NotHeldTo(
+                f"is too large: compiling it would walk the vocabulary {walks:.0f} times, at most {MAX_WALKS}; "
+                "use fewer repetitions of many characters, or lower counts"
+            )
+        made = grammar if shorter == written else xgrammar.Grammar.from_ebnf(shorter)
+        self._probe.check(made)
+        return self._compiler.compile_grammar(made)
 
 
 class GrammarState:

@@ -126,7 +126,7 @@ async def test_resumed_answer_goes_on_in_its_grammar(engine):
         ("json_schema", {"type": "string", "pattern": "a$b"}, "'pattern' at #: ^ and $"),
         ("json_schema", {"allOf": [{"type": "string"}, {"type": "string"}]}, "allOf"),
         ("json_schema", "{", "not JSON"),
-        ("regex", "(?=a)b", "Lookahead"),
+        ("regex", "(?=a)b", "regex: looking ahead"),
         ("grammar", "root ::= x", '"x" is not defined'),
         ("structural_tag", "{", "structural_tag"),
         ("regex", "a" * 300_000, "at most"),
