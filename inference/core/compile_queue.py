@@ -20,6 +20,7 @@ class CompileQueue(Generic[Job]):
     def __init__(self) -> None:
         # In the order of their turns; none is empty.
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._last = ""
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
@@ -35,10 +36,11 @@ class CompileQueue(Generic[Job]):
         jobs.append(job)
 
     def take(self) -> Job | None:
-        """The next job, and the next turn is another tenant's; None when nothing waits."""
+        """The next job, of another tenant than the last one's if any waits; None when nothing does."""
         if not self._waiting:
             return None
-        tenant, jobs = self._waiting.popitem(last=False)
+        self._last = tenant = next((t for t in self._waiting if t != self._last), self._last)
+        jobs = self._waiting.pop(tenant)
         job = jobs.popleft()
         if jobs:
             self._waiting[tenant] = jobs

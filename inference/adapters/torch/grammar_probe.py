@@ -21,7 +21,7 @@ _EVERY = 16
 _WALKS = 2
 _STEPS = 24
 # Seconds of this thread's processor for one mask of the whole vocabulary, in the middle of those that were tried.
-MASK_S = 0.006
+MASK_S = 0.004
 # For all of one walk.
 _WALK_S = 0.1
 

@@ -6,9 +6,11 @@ import asyncio
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference.adapters.torch.constraints import KEPT_GRAMMARS, Grammars
-from inference.core.compile_queue import MAX_WAITING
+from inference.core.compile_queue import MAX_WAITING, CompileQueue
 from inference.core.port import Constraint, ConstraintKind, EngineError, EngineOverloaded, UnsupportedConstraint
 from tests.unit.inference.engine.driving import VOCABULARY, serving, text
 from tests.unit.inference.engine.fake_runner import FakeRunner
@@ -58,8 +60,62 @@ async def test_an_ordinary_grammar_waits_for_one_of_another_tenants_ten(grammars
     await asyncio.sleep(0)
     grammars.go.set()
     await asyncio.gather(*hostile, *ordinary)
-    assert grammars.compiled[:6] == ["hostile 0", "hostile 1", "ordinary 0", "plain", "hostile 2", "ordinary 1"]
-    assert grammars.compiled[6:] == [f"hostile {i}" for i in range(3, 10)]
+    assert grammars.compiled[:5] == ["hostile 0", "ordinary 0", "hostile 1", "plain", "ordinary 1"]
+    assert grammars.compiled[5:] == [f"hostile {i}" for i in range(2, 10)]
+
+
+async def test_an_ordinary_schema_is_answered_while_nine_costly_ones_of_another_tenant_still_wait():
+    """The whole engine, with the real compiler; a costly compile ends when the test lets it."""
+    async with serving(FakeRunner(sharpness=1.0, num_blocks=128)) as engine:
+        grammars, begun, let = engine._grammars, threading.Event(), threading.Semaphore(0)
+        compile_now = grammars._compile
+
+        def compile_when_let(wanted: Constraint) -> object:
+            if "costly" in wanted.source:
+                begun.set()
+                let.acquire()
+            return compile_now(wanted)
+
+        grammars._compile = compile_when_let
+        costly = [
+            asyncio.ensure_future(text(engine, [1], tenant="mallory", constraint=regex(f"costly {i}")))
+            for i in range(10)
+        ]
+        await asyncio.to_thread(begun.wait)
+        schema = Constraint(ConstraintKind.JSON_SCHEMA, '{"enum": ["yes", "no"]}')
+        ordinary = asyncio.ensure_future(text(engine, [2], tenant="alice", constraint=schema))
+        while len(grammars._queue) < len(costly):
+            await asyncio.sleep(0)
+        let.release()
+        assert await ordinary
+        assert sum(task.done() for task in costly) <= 1
+        for _ in costly:
+            let.release()
+        await asyncio.gather(*costly)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
+def test_turns_are_fair_and_each_tenants_jobs_in_order(steps):
+    queue: CompileQueue[int] = CompileQueue()
+    waiting: dict[str, list[int]] = {"a": [], "b": [], "c": []}
+    passed = dict.fromkeys(waiting, 0)
+    for number, (tenant, put) in enumerate(steps):
+        if put and len(waiting[tenant]) < MAX_WAITING:
+            queue.put(tenant, number)
+            waiting[tenant].append(number)
+        elif put:
+            with pytest.raises(EngineOverloaded):
+                queue.put(tenant, number)
+        else:
+            taken = queue.take()
+            owner = next((t for t, jobs in waiting.items() if taken in jobs), None)
+            assert (owner is None) == (not any(waiting.values()))
+            for other, jobs in waiting.items():
+                passed[other] = passed[other] + 1 if jobs and other != owner else 0
+                assert passed[other] <= 3
+            if owner:
+                assert taken == waiting[owner].pop(0)
+        assert len(queue) == sum(map(len, waiting.values()))
 
 
 async def test_a_grammar_that_is_kept_waits_for_nobody(grammars):
