@@ -9,8 +9,8 @@ from inference.core.port import EngineOverloaded
 
 Job = TypeVar("Job")
 
-# What a tenant may have waiting; a worker takes a second or two for the costliest.
-MAX_WAITING = 16
+# What a tenant may have waiting: a worker takes a second or two for the costliest, and it is the tenant who waits.
+MAX_WAITING = 64
 _RETRY_AFTER_S = 2.0
 
 

@@ -14,8 +14,8 @@ from inference.core.port import Constraint, ConstraintKind, EngineError
 if TYPE_CHECKING:
     from .grammar import Compiler
 
-# Of each tenant, so that nobody pushes another's out, and of all.
-KEPT_GRAMMARS, KEPT_IN_ALL = 64, 256
+# Of each tenant, so that nobody pushes another's out, and of all: the largest take about 3 MB each.
+KEPT_GRAMMARS, KEPT_IN_ALL = 64, 128
 SUPPORTED = frozenset(ConstraintKind)
 # Tenants do not share what is kept: the time that an answer takes would tell what others ask for.
 _Key: TypeAlias = tuple[str, Constraint]

@@ -63,15 +63,16 @@ async def engine() -> AsyncIterator[TorchEngine]:
     await running.close()
 
 
-async def test_every_answer_that_ends_is_valid(engine: TorchEngine) -> None:
-    rng = random.Random(20)
-    schemas = [some_schema(rng) for _ in range(SCHEMAS)]
+async def answers_to(
+    engine: TorchEngine, schemas: list[dict[str, Any]], tokens: int = TOKENS
+) -> list[tuple[str, Finish | None]]:
+    """One for each schema, all at once."""
     text = load_text_model(SMOLLM2.path())
     prompt = tuple(text.encode_chat([Turn("user", "Give me an example as JSON, in one line.")]))
 
     async def answer(number: int) -> tuple[str, Finish | None]:
         constraint = Constraint(ConstraintKind.JSON_SCHEMA, json.dumps(schemas[number]))
-        sampling = SamplingParams(max_tokens=TOKENS, temperature=1.0, seed=number, constraint=constraint)
+        sampling = SamplingParams(max_tokens=tokens, temperature=1.0, seed=number, constraint=constraint)
         written, finish = b"", None
         async for event in engine.generate(EngineRequest(str(number), prompt, sampling)):
             if isinstance(event, EngineDelta):
@@ -79,12 +80,25 @@ async def test_every_answer_that_ends_is_valid(engine: TorchEngine) -> None:
                 finish = event.finish or finish
         return written.decode(errors="replace"), finish
 
-    answers = await asyncio.gather(*map(answer, range(SCHEMAS)))
+    return await asyncio.gather(*map(answer, range(len(schemas))))
+
+
+async def test_every_answer_that_ends_is_valid(engine: TorchEngine) -> None:
+    rng = random.Random(20)
+    schemas = [some_schema(rng) for _ in range(SCHEMAS)]
     ended = 0
-    for schema, (written, finish) in zip(schemas, answers, strict=True):
+    for schema, (written, finish) in zip(schemas, await answers_to(engine, schemas), strict=True):
         if finish is Finish.STOP:
             ended += 1
             jsonschema_rs.validator_for(schema, validate_formats=True).validate(json.loads(written))
         else:
             assert finish is Finish.LENGTH
     assert ended >= SCHEMAS // 2
+
+
+async def test_a_length_that_is_counted_ends_the_string_at_its_last_character(engine: TorchEngine) -> None:
+    """Every answer runs into its limit or stops just before it, over a real vocabulary."""
+    schemas = [{"type": "string", "minLength": 127, "maxLength": most} for most in (129, 131)]
+    for schema, (written, finish) in zip(schemas, await answers_to(engine, schemas, tokens=300), strict=True):
+        assert finish is Finish.STOP
+        jsonschema_rs.validate(schema, json.loads(written))
