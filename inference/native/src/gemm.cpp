@@ -33,8 +33,9 @@ struct Source {
     std::memcpy(&two, &inputs.halves[size_t(row + m) * inputs.columns + k], 4);
     return two;
   }
-  vf scale(int m, int g) const { return splat(inputs.scales[size_t(row + m) * (inputs.columns / kGroup) + g]); }
-  vf scaled_sum(int m, int g) const { return splat(inputs.scaled_sums[size_t(row + m) * (inputs.columns / kGroup) + g]); }
+  // Sums with zero, not splats: with these GCC 12's products take 2 to 4% longer.
+  vf scale(int m, int g) const { return vf{} + (inputs.scales[size_t(row + m) * (inputs.columns / kGroup) + g]); }
+  vf scaled_sum(int m, int g) const { return vf{} + (inputs.scaled_sums[size_t(row + m) * (inputs.columns / kGroup) + g]); }
 };
 
 template <int M>
@@ -110,7 +111,11 @@ void put(const Product& product, int row, int column, vf value) {
   if (room >= kLanes) {
     if (product.bias) value += load<vf>(product.bias + column);
     if (product.add) value += load<vf>(to);
-    store(to, value);
+    if (product.large && reinterpret_cast<uintptr_t>(to) % sizeof value == 0) {
+      store_past_caches(to, value);
+    } else {
+      store(to, value);
+    }
     return;
   }
   for (int i = 0; i < room; i++) {
@@ -188,6 +193,7 @@ void multiply(Worker& worker, const Inputs& inputs, const Product* products, int
     const Product* product = products;
     for (; tile >= product->matrix->tiles(); product++) tile -= product->matrix->tiles();
     all_rows_of_tile(*product, inputs, tile);
+    if (product->large) stores_done();
   });
 }
 

@@ -29,13 +29,15 @@ class Inputs {
   std::vector<uint16_t> halves;    // [rows, columns], bfloat16
 };
 
-// One product of a stage. `out` is [rows, stride] floats; `bias` may be null. With `add`, out += instead of out =.
+// One product of a stage. `out` is [rows, stride] floats; `bias` may be null. With `add`, out += instead of out =. A
+// `large` result is more than the caches hold, and is written past them.
 struct Product {
   const Matrix* matrix;
   float* out;
   int stride;
   const float* bias;
   bool add;
+  bool large = false;
 };
 
 // Runs the products of a stage, all over the same inputs; every thread of the team calls it. A row's results are the

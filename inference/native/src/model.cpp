@@ -18,6 +18,9 @@ namespace {
 // More stages than a layer, and than the rest of a step, can have.
 constexpr int kLayerStages = 24, kOtherStages = 8;
 
+// Logits of more bytes than a core's own caches hold are written past them.
+constexpr size_t kCache = size_t(2) << 20;
+
 void grow(std::vector<float>& buffer, size_t size) {
   if (buffer.size() < size) buffer.resize(size);
 }
@@ -249,7 +252,8 @@ void Model::logits_of(Worker& worker, const Batch& batch, float* logits) {
     rms_norm(x, final_norm.data(), config.hidden, config.norm_eps, row);
     inputs_.set_row(input_kind(output()), r, row);
   });
-  const Product product{&output(), logits, config.vocabulary, nullptr, false};
+  const bool large = size_t(batch.rows) * config.vocabulary * sizeof(float) > kCache;
+  const Product product{&output(), logits, config.vocabulary, nullptr, false, large};
   multiply(worker, inputs_, &product, 1);
 }
 

@@ -29,7 +29,25 @@ inline void store(T* to, V v) {
   std::memcpy(to, &v, sizeof v);
 }
 
-inline vf splat(float x) { return vf{} + x; }
+// Not a sum with zero, which the compiler may not leave out: -0 would become 0.
+inline vf splat(float x) { return vf{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+
+// Stores past the caches, which keep what they have; nor is the line read first. `to` must be aligned to 64 bytes, and
+// `stores_done` be called before another thread reads.
+inline void store_past_caches(float* to, vf v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, (__m512)v);
+#else
+  store(to, v);
+#endif
+}
+
+inline void stores_done() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
 inline vi lanes() { return vi{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
 
 // a * b + c, rounded once where the CPU can: the same in every kernel, so that a row's result does not depend on how

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from inference.adapters.torch.native_runner import NativeRunner
 from inference.adapters.torch.runner import RunnerOptions, build_runner
 from inference.adapters.torch.runner_api import ModelRunner
 
+from .conftest import SMALL
 from .quantized_twin import QuantizedTwin
 from .steps import batch, relative_error
 
@@ -64,6 +66,15 @@ def test_logits_do_not_depend_on_chunks_or_company(runner: ModelRunner, data: st
         logits = runner.forward(batch(order))
         at = sum(len(tokens) for _, _, tokens in order[: order.index(parts[0])])
         assert torch.equal(logits[at : at + end - start], alone[start:end])
+
+
+def test_logits_of_more_bytes_than_the_caches_hold_are_the_same(tmp_path: Path) -> None:
+    """They are written past the caches: 60 rows, each with another place in its first cache line."""
+    hf.LlamaForCausalLM(hf.LlamaConfig(**SMALL | {"vocab_size": 40_009})).save_pretrained(tmp_path)
+    runner = load(tmp_path)
+    together = runner.forward(batch([(0, 0, TEXT)])).clone()
+    for start in range(0, 60, 10):
+        assert torch.equal(runner.forward(batch([(0, start, TEXT[start : start + 10])])), together[start : start + 10])
 
 
 def test_copied_blocks_continue_alike(runner: ModelRunner) -> None:
