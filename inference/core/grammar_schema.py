@@ -10,8 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-from inference.core.plain_grammar import check_grammar
-from inference.core.plain_regex import NotHeldTo, plain
+from inference.core.plain_regex import NotHeldTo
 from inference.core.port import UnsupportedConstraint
 from inference.core.schema_strings import (
     MAX_LEAST,
@@ -70,41 +69,11 @@ def exact_schema(source: str) -> str:
         schema = json.loads(source)
     except ValueError as error:
         raise UnsupportedConstraint(f"the JSON schema is not JSON: {error}") from error
-    return json.dumps(_exact(schema))
+    return json.dumps(exact(schema))
 
 
-def exact_tags(source: str) -> str:
-    """A structural tag with every JSON schema in it made exact, its documents written without stretches of white space.
-
-    A small model may draw nothing but white space to the end. Raises UnsupportedConstraint as `exact_schema` does, and
-    NotHeldTo for an expression or a grammar.
-    """
-    try:
-        tags = json.loads(source)
-    except ValueError as error:
-        raise UnsupportedConstraint(f"structural_tag: not JSON: {error}") from error
-
-    def walk(node: Any) -> Any:
-        if isinstance(node, list):
-            return [walk(child) for child in node]
-        if not isinstance(node, dict):
-            return node
-        walked = {
-            key: _exact(child) if key in ("json_schema", "schema") else walk(child) for key, child in node.items()
-        }
-        match walked.get("type"):
-            case "json_schema":
-                walked.setdefault("max_whitespace_cnt", 1)
-            case "regex":
-                walked["pattern"] = plain(str(node.get("pattern", "")))
-            case "grammar":
-                check_grammar(str(node.get("grammar", "")))
-        return walked
-
-    return json.dumps(walk(tags))
-
-
-def _exact(schema: Any) -> Schema:
+def exact(schema: Any) -> Schema:
+    """See exact_schema."""
     checked = _check(schema, "#", schema, 0)
     places = places_in(checked)
     if places > MAX_PLACES:

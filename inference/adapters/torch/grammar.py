@@ -12,12 +12,13 @@ from collections.abc import Sequence
 import torch
 import xgrammar
 
-from inference.core.grammar_schema import exact_schema, exact_tags
+from inference.core.grammar_schema import exact_schema
 from inference.core.grammar_size import WRITTEN_OUT, cost, counted
 from inference.core.plain_grammar import check_grammar
 from inference.core.plain_regex import NotHeldTo, plain
 from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
 from inference.core.schema_strings import becomes_automaton
+from inference.core.structural_tags import exact_tags
 
 from .grammar_probe import Probe
 from .vocabulary_share import VocabularyShare

@@ -37,6 +37,10 @@ def text_of(least: int, most: int | None = None) -> dict:
     return {"type": "string", "minLength": least} | ({} if most is None else {"maxLength": most})
 
 
+def tag(**form) -> dict:
+    return {"type": "structural_tag", "format": form}
+
+
 def thing(**properties) -> dict:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
@@ -73,6 +77,9 @@ def thing(**properties) -> dict:
         ),
         ("grammar", 'root ::= "a" Regex("[a-z]{90000}")', "grammar: Regex: counts to 90000"),
         ("grammar", 'root[lazy] ::= "a"', "options of a rule"),
+        ("structural_tag", tag(type="regex", pattern="a^b"), "^regex: \\^ and"),
+        ("structural_tag", tag(type="grammar", grammar='root[lazy] ::= "a"'), "^grammar: options of a rule"),
+        ("structural_tag", tag(type="regex", pattern="([a-z ]{2}){0,500}"), "can be read in too many ways"),
         ("regex", "(a*)*" * 20_000, "becomes a grammar of"),
     ],
 )
@@ -190,10 +197,7 @@ GRAMMARS = [
         *(("json_schema", {"type": "string", "pattern": f"{SECRET}|{pattern}"}) for pattern in PATTERNS),
         *(("json_schema", {"type": "object", "patternProperties": {pattern + SECRET: {}}}) for pattern in PATTERNS),
         *(("grammar", f"root ::= Regex({json.dumps(pattern + SECRET)})") for pattern in PATTERNS),
-        *(
-            ("structural_tag", {"type": "structural_tag", "format": {"type": "regex", "pattern": SECRET + pattern}})
-            for pattern in PATTERNS
-        ),
+        *(("structural_tag", tag(type="regex", pattern=SECRET + pattern)) for pattern in PATTERNS),
         *(("json_schema", schema) for schema in SCHEMAS),
         *(("grammar", grammar) for grammar in GRAMMARS),
     ],
@@ -206,5 +210,7 @@ def test_nothing_of_a_callers_constraint_is_written_to_standard_error(by_bytes, 
             state.accept(byte)
     except UnsupportedConstraint:
         pass
-    written = capfd.readouterr()
-    assert (written.out, written.err) == ("", "")
+    written = "".join(capfd.readouterr())
+    assert SECRET not in written
+    # Where in its sources it warns; whatever else runs in this process may write as well.
+    assert "/cpp/" not in written
