@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +21,7 @@ from inference.core.port import Constraint, ConstraintKind, UnsupportedConstrain
 from inference.core.schema_strings import becomes_automaton
 from inference.core.structural_tags import exact_tags
 
-from .grammar_probe import Probe
+from .grammar_probe import MASK_S, Probe
 from .vocabulary_share import VocabularyShare
 
 # Longer sources, and grammars that they turn into, are not even looked at.
@@ -30,6 +31,8 @@ MAX_GRAMMAR_CHARS = 500_000
 MAX_WALKS = 400
 # What repetitions of any character are written out to where everything up to WRITTEN_OUT would be too much.
 _SHORT = 16
+# Processor seconds by which all of an answer's masks together may be later than MASK_S each.
+GRACE_S = 1.0
 # "[07:03:05] /project/cpp/regex_converter.cc:83: " before the words that matter.
 _LOCATION = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
@@ -110,11 +113,17 @@ class GrammarState:
 
     def __init__(self, grammar: xgrammar.CompiledGrammar) -> None:
         self._matcher = xgrammar.GrammarMatcher(grammar)
+        self._late_s = 0.0
 
     @property
     def ended(self) -> bool:
         """Whether the end-of-text token was accepted."""
         return bool(self._matcher.is_terminated())
+
+    @property
+    def too_slow(self) -> bool:
+        """Whether masks took longer than every answer beside this one should wait for."""
+        return self._late_s > GRACE_S
 
     def accept(self, token: int) -> bool:
         """Take one token of the answer; False, and nothing changes, when the grammar does not allow it."""
@@ -131,9 +140,12 @@ class GrammarState:
 
     def fill(self, words: torch.Tensor, row: int, drafts: Sequence[int]) -> None:
         """Write what may come next to row `row`, and after each of `drafts`, which must be allowed, to those after."""
+        began = time.thread_time()
         for i in range(len(drafts) + 1):
             self._matcher.fill_next_token_bitmask(words, row + i)
             if i < len(drafts):
                 self._matcher.accept_token(drafts[i])
         if drafts:
             self._matcher.rollback(len(drafts))
+        took = time.thread_time() - began
+        self._late_s = max(0.0, self._late_s + took - MASK_S * (len(drafts) + 1))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inference.core.confidence import ConfidenceTable
 from inference.core.meter import RateMeter
-from inference.core.port import EngineError, Finish, TokenLogprob
+from inference.core.port import EngineError, Finish, TokenLogprob, UnsupportedConstraint
 from inference.core.scheduling.plan import Plan
 from inference.core.scheduling.scheduler import Scheduler
 from inference.core.scheduling.sequence import Sequence
@@ -118,7 +118,20 @@ class Stepper:
         mask = self._grammars.mask(table, rows, tickets)
         drawn = self._sampler.draw(logits, tickets, positions, mask)
         self._book(plan, rows, drawn, time.monotonic(), began)
+        if mask is not None:
+            self._end_slow_grammars()
         return self._out
+
+    def _end_slow_grammars(self) -> None:
+        """The probe before compiling does not find every slow place of a grammar; who comes to one ends there."""
+        slow = set(self._grammars.too_slow())
+        for generation in [g for g in self._generations if slow & {seq.ticket for seq in g.sequences}]:
+            self._drop(generation)
+            error = UnsupportedConstraint(
+                "what may come next took too long to find; avoid repetitions of what is itself repeated or optional, "
+                "and rules that begin with themselves"
+            )
+            self._out.append(Delivery(generation.mailbox, end=error))
 
     def _register(self, generation: Generation, seq: Sequence) -> None:
         ticket = seq.ticket = self._free_tickets.pop()
