@@ -107,7 +107,7 @@ inline void tile_bf16(Accumulators<M>& acc, const uint8_t* w, const Source& in, 
 
 void put(const Product& product, int row, int column, vf value) {
   const int room = product.matrix->rows - column;
-  float* to = product.out + size_t(row) * product.stride + column;
+  float* to = product.out + size_t(row) * product.stride + (column - product.first);
   if (room >= kLanes) {
     if (product.bias) value += load<vf>(product.bias + column);
     if (product.add) value += load<vf>(to);
@@ -138,7 +138,9 @@ void rows_of_tile(const Product& product, const Inputs& inputs, int tile, int ro
   }
 }
 
-void all_rows_of_tile(const Product& product, const Inputs& inputs, int tile) {
+}  // namespace
+
+void multiply_tile(const Inputs& inputs, const Product& product, int tile) {
   int row = 0;
   for (; row + kRows <= inputs.rows; row += kRows) rows_of_tile<kRows>(product, inputs, tile, row);
   switch (inputs.rows - row) {
@@ -150,8 +152,6 @@ void all_rows_of_tile(const Product& product, const Inputs& inputs, int tile) {
     default: return;
   }
 }
-
-}  // namespace
 
 void Inputs::resize(int new_rows, int new_columns) {
   rows = new_rows;
@@ -186,15 +186,17 @@ void Inputs::set_row(Kind kind, int row, const float* values) {
   for (int g = 0; g < columns / kGroup; g++) set_group(kind, row, g, values + g * kGroup);
 }
 
-void multiply(Worker& worker, const Inputs& inputs, const Product* products, int count) {
+bool in_blocks(int rows) { return rows > kRows; }
+
+void multiply(Worker& worker, const Inputs& inputs, int rows, const Product* products, int count) {
   int tiles = 0;
   for (int p = 0; p < count; p++) tiles += products[p].matrix->tiles();
   worker.each(tiles, [&](int tile) {
     const Product* product = products;
     for (; tile >= product->matrix->tiles(); product++) tile -= product->matrix->tiles();
-    all_rows_of_tile(*product, inputs, tile);
+    multiply_tile(inputs, *product, tile);
     if (product->large) stores_done();
-  });
+  }, in_blocks(rows));
 }
 
 }  // namespace headrace

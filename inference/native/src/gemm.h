@@ -30,7 +30,8 @@ class Inputs {
 };
 
 // One product of a stage. `out` is [rows, stride] floats; `bias` may be null. With `add`, out += instead of out =. A
-// `large` result is more than the caches hold, and is written past them.
+// `large` result is more than the caches hold, and is written past them. Where `out` is a part of the result, `first` is
+// the column that it begins with.
 struct Product {
   const Matrix* matrix;
   float* out;
@@ -38,11 +39,18 @@ struct Product {
   const float* bias;
   bool add;
   bool large = false;
+  int first = 0;
 };
 
-// Runs the products of a stage, all over the same inputs; every thread of the team calls it. A row's results are the
-// same bits whatever rows run beside it.
-void multiply(Worker& worker, const Inputs& inputs, const Product* products, int count);
+// Runs the products of a stage, all over the same `rows` of inputs; every thread of the team calls it, also one that is so
+// late that the inputs are another stage's by then. A row's results are the same bits whatever rows run beside it.
+void multiply(Worker& worker, const Inputs& inputs, int rows, const Product* products, int count);
+
+// Whether rows are so many that a tile is gone through more than once: then its arithmetic takes longer than reading it.
+bool in_blocks(int rows);
+
+// One tile of a product, for all rows, in the caller's thread: the same bits as `multiply` gives.
+void multiply_tile(const Inputs& inputs, const Product& product, int tile);
 
 // What kinds of inputs the products of a stage need: all quantized, or all bfloat16.
 inline Kind input_kind(const Matrix& matrix) { return matrix.quantized() ? Kind::kInt8 : Kind::kBf16; }

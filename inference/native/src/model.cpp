@@ -34,9 +34,10 @@ Model::Model(const Config& c)
       pool(c.threads, c.layers * kLayerStages + kOtherStages),
       memory(c.kv_kind, c.layers, c.blocks, c.kv_heads, c.head_size),
       layers(c.layers),
-      scratch_(pool.size()) {}
+      scratch_(pool.size()),
+      tiles_(pool.size()) {}
 
-void Model::prepare(const Batch& batch) {
+void Model::prepare(const Batch& batch, bool adapted) {
   const size_t n = batch.tokens;
   const size_t query_width = size_t(config.heads) * config.head_size, key_width = size_t(config.kv_heads) * config.head_size;
   grow(x_, n * config.hidden);
@@ -47,8 +48,10 @@ void Model::prepare(const Batch& batch) {
   grow(angles_, rotations.size() * n * config.head_size);
   grow(keys_, n * key_width);
   grow(values_, n * key_width);
-  grow(gate_, n * config.intermediate);
-  grow(up_, n * config.intermediate);
+  if (adapted) grow(gate_, n * config.intermediate);
+  if (adapted) grow(up_, n * config.intermediate);
+  gated_.resize(int(n), config.intermediate);
+  for (std::vector<float>& tile : tiles_) grow(tile, 2 * n * kTile);
   owners_.resize(n);
   for (int s = 0; s < batch.sequences; s++) {
     for (int t = batch.query_starts[s]; t < batch.query_starts[s + 1]; t++) owners_[t] = s;
@@ -56,9 +59,9 @@ void Model::prepare(const Batch& batch) {
 }
 
 void Model::forward(const Batch& batch, float* logits) {
-  prepare(batch);
   bool adapted = false;
   for (int s = 0; s < batch.sequences; s++) adapted |= batch.adapter_ids[s] != 0;
+  prepare(batch, adapted);
   // Each thread keeps its own step: a stage shares only rows of the buffers.
   pool.run([&](Worker& worker) {
     Step step{batch, adapted};
@@ -73,7 +76,7 @@ void Model::forward(const Batch& batch, float* logits) {
 
 void Model::attend_only(const Batch& batch, int layer, const float* queries, const float* keys, const float* values,
                         float* out) {
-  prepare(batch);
+  prepare(batch, false);
   const size_t width = size_t(batch.tokens) * config.heads * config.head_size;
   const size_t kv_width = width / config.heads * config.kv_heads;
   std::copy_n(queries, width, queries_.data());
@@ -134,7 +137,7 @@ void Model::attention(Worker& worker, Step& step, int index) {
       {&layer.projections[kKey], keys_.data(), key_width, or_null(layer.biases[kKey]), false},
       {&layer.projections[kValue], values_.data(), key_width, or_null(layer.biases[kValue]), false},
   };
-  multiply(worker, inputs_, products, 3);
+  multiply(worker, inputs_, n, products, 3);
   adapt(worker, step, index, kQuery, normed_.data(), queries_.data());
   adapt(worker, step, index, kKey, normed_.data(), keys_.data());
   adapt(worker, step, index, kValue, normed_.data(), values_.data());
@@ -142,7 +145,7 @@ void Model::attention(Worker& worker, Step& step, int index) {
   attend_all(worker, step, index);
   worker.once([&] { inputs_.resize(n, query_width); });
   worker.each(n, [&](int t) { inputs_.set_row(kind, t, &attended_[size_t(t) * query_width]); });
-  add_back(worker, step, index, kOutput, layer.norms[kAfterAttention]);
+  add_back(worker, step, index, kOutput, inputs_);
 }
 
 void Model::rotate_and_store(Worker& worker, Step& step, int index) {
@@ -186,36 +189,57 @@ void Model::attend_all(Worker& worker, Step& step, int index) {
 
 void Model::feed_forward(Worker& worker, Step& step, int index) {
   const Layer& layer = layers[index];
+  normalize(worker, step.batch.tokens, x_.data(), layer.norms[kBeforeFeedForward], input_kind(layer.projections[kGate]));
+  if (step.adapted) {
+    gate_adapted(worker, step, index);
+  } else {
+    gate_tiles(worker, step, index);
+  }
+  add_back(worker, step, index, kDown, gated_);
+}
+
+// A tile's columns are a group of the next product's inputs: gate and up never leave the caches.
+void Model::gate_tiles(Worker& worker, Step& step, int index) {
+  const Layer& layer = layers[index];
+  const Matrix &gates = layer.projections[kGate], &ups = layer.projections[kUp];
+  const int n = step.batch.tokens;
+  const Kind kind = input_kind(gates);
+  static_assert(kTile == kGroup);
+  worker.each(gates.tiles(), [&](int tile) {
+    float *gate = tiles_[worker.id()].data(), *up = gate + size_t(n) * kTile;
+    multiply_tile(inputs_, {&gates, gate, kTile, or_null(layer.biases[kGate]), false, false, tile * kTile}, tile);
+    multiply_tile(inputs_, {&ups, up, kTile, or_null(layer.biases[kUp]), false, false, tile * kTile}, tile);
+    gate_all(config.activation, gate, up, n * kTile);
+    for (int t = 0; t < n; t++) gated_.set_group(kind, t, tile, gate + size_t(t) * kTile);
+  }, in_blocks(n));
+}
+
+// Adapters add to whole rows of gate and up, and read those of what comes of them.
+void Model::gate_adapted(Worker& worker, Step& step, int index) {
+  const Layer& layer = layers[index];
   const int n = step.batch.tokens, width = config.intermediate;
-  const Kind kind = input_kind(layer.projections[kGate]);
-  normalize(worker, n, x_.data(), layer.norms[kBeforeFeedForward], kind);
   const Product products[] = {
       {&layer.projections[kGate], gate_.data(), width, or_null(layer.biases[kGate]), false},
       {&layer.projections[kUp], up_.data(), width, or_null(layer.biases[kUp]), false},
   };
-  multiply(worker, inputs_, products, 2);
+  multiply(worker, inputs_, n, products, 2);
   adapt(worker, step, index, kGate, normed_.data(), gate_.data());
   adapt(worker, step, index, kUp, normed_.data(), up_.data());
-  worker.once([&] { inputs_.resize(n, width); });
-  const int groups = width / kGroup;
-  worker.each(n * groups, [&](int item) {
-    float* gate = &gate_[size_t(item) * kGroup];
-    const float* up = &up_[size_t(item) * kGroup];
-    for (int i = 0; i < kGroup; i += kLanes) {
-      store(gate + i, gated(config.activation, load<vf>(gate + i), load<vf>(up + i)));
-    }
-    inputs_.set_group(kind, item / groups, item % groups, gate);
+  worker.each(n, [&](int t) {
+    float* gate = &gate_[size_t(t) * width];
+    gate_all(config.activation, gate, &up_[size_t(t) * width], width);
+    gated_.set_row(input_kind(layer.projections[kGate]), t, gate);
   });
-  add_back(worker, step, index, kDown, layer.norms[kAfterFeedForward]);
 }
 
 // The projection that ends a branch, added to x: straight, or through the norm after it.
-void Model::add_back(Worker& worker, Step& step, int index, Projection projection, const std::vector<float>& norm) {
+void Model::add_back(Worker& worker, Step& step, int index, Projection projection, const Inputs& inputs) {
   const Layer& layer = layers[index];
+  const std::vector<float>& norm = layer.norms[projection == kOutput ? kAfterAttention : kAfterFeedForward];
   const bool normed = !norm.empty();
   float* out = normed ? branch_.data() : x_.data();
   const Product product{&layer.projections[projection], out, config.hidden, or_null(layer.biases[projection]), !normed};
-  multiply(worker, inputs_, &product, 1);
+  multiply(worker, inputs, step.batch.tokens, &product, 1);
   adapt(worker, step, index, projection, projection == kOutput ? attended_.data() : gate_.data(), out);
   if (!normed) return;
   worker.each(step.batch.tokens, [&](int t) {
@@ -254,7 +278,7 @@ void Model::logits_of(Worker& worker, const Batch& batch, float* logits) {
   });
   const bool large = size_t(batch.rows) * config.vocabulary * sizeof(float) > kCache;
   const Product product{&output(), logits, config.vocabulary, nullptr, false, large};
-  multiply(worker, inputs_, &product, 1);
+  multiply(worker, inputs_, batch.rows, &product, 1);
 }
 
 }  // namespace headrace

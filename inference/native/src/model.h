@@ -77,16 +77,18 @@ class Model {
  private:
   struct Step;
 
-  void prepare(const Batch& batch);
+  void prepare(const Batch& batch, bool adapted);
   void embed(Worker& worker, const Batch& batch);
   void set_angles(const Batch& batch, int token);
   void attention(Worker& worker, Step& step, int layer);
   void feed_forward(Worker& worker, Step& step, int layer);
+  void gate_tiles(Worker& worker, Step& step, int layer);
+  void gate_adapted(Worker& worker, Step& step, int layer);
   void logits_of(Worker& worker, const Batch& batch, float* logits);
   void normalize(Worker& worker, int count, const float* x, const std::vector<float>& norm, Kind kind);
   void rotate_and_store(Worker& worker, Step& step, int layer);
   void attend_all(Worker& worker, Step& step, int layer);
-  void add_back(Worker& worker, Step& step, int layer, Projection projection, const std::vector<float>& norm);
+  void add_back(Worker& worker, Step& step, int layer, Projection projection, const Inputs& inputs);
   void adapt(Worker& worker, Step& step, int layer, Projection projection, const float* x, float* y);
   const Matrix& output() const { return head.rows ? head : embedding; }
 
@@ -94,8 +96,9 @@ class Model {
   std::vector<float> x_, normed_, queries_, keys_, values_, attended_, gate_, up_, branch_;
   std::vector<float> angles_;    // [rotations, tokens, cosines | sines]
   std::vector<int32_t> owners_;  // the sequence of each row
-  Inputs inputs_;
-  std::vector<AttentionScratch> scratch_;  // one a thread
+  Inputs inputs_, gated_;                   // of the product at hand; of the one that ends a feed-forward branch
+  std::vector<AttentionScratch> scratch_;   // one a thread
+  std::vector<std::vector<float>> tiles_;   // one a thread: a tile's columns of gate and of up, [2, tokens, 32]
 };
 
 }  // namespace headrace

@@ -60,4 +60,10 @@ inline vf gated(Activation activation, vf gate, vf up) {
   return gate / (exp(-inner) + 1.0f) * up;
 }
 
+// The same for n values (a multiple of 16), in place in `gate`. Never inline: what the compiler makes of it must not depend
+// on where it stands, so that a value is the same bits whoever asks.
+__attribute__((noinline)) inline void gate_all(Activation activation, float* gate, const float* up, int n) {
+  for (int i = 0; i < n; i += kLanes) store(gate + i, gated(activation, load<vf>(gate + i), load<vf>(up + i)));
+}
+
 }  // namespace headrace

@@ -83,6 +83,20 @@ def test_unloaded_slot_is_gone_and_others_stay(
     assert runner.load_adapter(adapters[0][0]) not in (first, second)
 
 
+@pytest.mark.parametrize("precision", ["int4", "int8", "bfloat16"])
+@pytest.mark.usefixtures("kernels")
+def test_a_plain_answer_is_the_same_beside_an_adapter(
+    llama: tuple[Path, Any], adapters: list[tuple[Path, Any]], precision: Any
+) -> None:
+    """Bit for bit, although steps with adapters go another way through a layer."""
+    runner = build_runner(RunnerOptions(llama[0], precision=precision, num_blocks=64))
+    slot = runner.load_adapter(adapters[0][0])
+    alone = runner.forward(batch([(0, 0, TEXT)])).clone()
+    beside = runner.forward(batch([(0, 0, TEXT), (1, 0, TEXT[:7])], adapters=[0, slot]))
+    assert torch.equal(beside[: len(TEXT)], alone)
+    assert not torch.equal(beside[len(TEXT) :], alone[:7])
+
+
 @pytest.fixture
 def copied(adapters: list[tuple[Path, Any]], tmp_path: Path) -> Path:
     """A good adapter in a folder called "tone", to be spoiled."""
