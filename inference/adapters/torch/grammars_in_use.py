@@ -51,9 +51,9 @@ class GrammarsInUse:
                 if state is not None and not state.accept(token):
                     raise EngineError("a token was drawn that its grammar does not allow")
 
-    def too_slow(self) -> list[int]:
+    def too_slow(self) -> set[int]:
         """Tickets whose masks hold up the step, and with it everybody's answers."""
-        return [ticket for ticket, state in self._states.items() if state.too_slow]
+        return {ticket for ticket, state in self._states.items() if state.too_slow}
 
     def mask(self, table: SlotTable, rows: DrawnRows, tickets: Tickets) -> torch.Tensor | None:
         """What may come in each drawn row, as ModelRunner.summarize takes it; None when no row has a grammar.

@@ -124,8 +124,10 @@ class Stepper:
 
     def _end_slow_grammars(self) -> None:
         """The probe before compiling does not find every slow place of a grammar; who comes to one ends there."""
-        slow = set(self._grammars.too_slow())
-        for generation in [g for g in self._generations if slow & {seq.ticket for seq in g.sequences}]:
+        slow = self._grammars.too_slow()
+        if not slow:
+            return
+        for generation in [g for g in self._generations if any(seq.ticket in slow for seq in g.sequences)]:
             self._drop(generation)
             error = UnsupportedConstraint(
                 "what may come next took too long to find; avoid repetitions of what is itself repeated or optional, "
