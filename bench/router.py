@@ -16,12 +16,12 @@ from collections.abc import Callable
 
 from headrace.router.v1 import router_pb2
 from mesh.clock import SYSTEM
-from mesh.resilience import BreakerPolicy, Guards
+from mesh.resilience import BreakerPolicy, Endpoints
 from router.core.catalog import Catalog, Deployment, KeywordRule, Model, Price, Ramp, Route, resolve
-from router.core.choosing import Choice, Chooser, Wish
-from router.core.demand import demand_of, question_of
+from router.core.decision_trace import DecisionTrace
 from router.core.fleet import Fleet
-from router.core.steps import Steps
+from router.core.request_profile import profile_of, question_of
+from router.core.selector import Selected, SelectionRequest, Selector
 from router.core.strategies import scorers_of
 
 DEPLOYMENTS = 50
@@ -51,7 +51,7 @@ def fleet_of(count: int) -> tuple[Fleet, dict[str, Route]]:
         Model(name=s, chain=(names,), strategy=s, keywords=rules if s == "keyword" else ())  # type: ignore[arg-type]
         for s in STRATEGIES
     )
-    fleet = Fleet(Guards(BreakerPolicy()))
+    fleet = Fleet(Endpoints(BreakerPolicy()))
     fleet.use(deployments)
     fleet.seen({f"s{i}-0": (f"s{i}", f"127.0.0.1:{i}") for i in range(count)}, 0.0)
     for replica in fleet.replicas.values():
@@ -96,7 +96,7 @@ def microseconds(work: Callable[[], object]) -> list[float]:
 def decide() -> list[dict[str, object]]:
     """From the request's message to the chosen replica, for every strategy."""
     fleet, routes = fleet_of(DEPLOYMENTS)
-    chooser = Chooser(fleet, Ramp(), random.Random(7))
+    selector = Selector(fleet, Ramp(), random.Random(7))
     asked = request()
     figures: list[dict[str, object]] = []
     print(f"{'decision, ' + str(DEPLOYMENTS) + ' deployments':32} {'p50 us':>8} {'p99 us':>8}")
@@ -104,11 +104,11 @@ def decide() -> list[dict[str, object]]:
         route = routes[strategy]
 
         def work(route: Route = route) -> None:
-            steps = Steps(SYSTEM)
-            demand = demand_of(asked)
+            trace = DecisionTrace(SYSTEM)
+            profile = profile_of(asked)
             question = question_of(asked.generation) if route.model.keywords else ""
-            wish = Wish(demand, route, scorers_of(route.model, question, demand.labels))
-            if not isinstance(chooser.choose(wish, SYSTEM.monotonic(), steps), Choice):
+            selection = SelectionRequest(profile, route, scorers_of(route.model, question, profile.labels))
+            if not isinstance(selector.choose(selection, SYSTEM.monotonic(), trace), Selected):
                 raise RuntimeError("nobody was chosen")
 
         taken = microseconds(work)

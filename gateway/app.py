@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.adapters.http.front import HttpFront, Routes
+from gateway.adapters.http.asgi_app import AsgiApp, Routes
 from gateway.adapters.http.generating import GeneratingEndpoint
-from gateway.adapters.http.pages import MODELS_PATH, DocsPages, HealthPages, ModelsPages
+from gateway.adapters.http.info_endpoints import MODELS_PATH, DocsEndpoints, HealthEndpoints, ModelsEndpoints
 from gateway.adapters.http.server import HttpServer
 from gateway.adapters.keys_file import KeysFileError, KeysReload, read
 from gateway.adapters.metrics import Meter, watch_inflight
@@ -14,9 +14,9 @@ from gateway.adapters.router_client import RouterClient
 from gateway.adapters.routers import Routers
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admission
-from gateway.core.conductor import Conductor
 from gateway.core.keys import KeyRing
-from gateway.core.openai.questions import ChatQuestion, CompletionQuestion
+from gateway.core.openai.api_requests import ChatApiRequest, CompletionApiRequest
+from gateway.core.request_pipeline import RequestPipeline
 from gateway.servicer import GatewayServicer
 from headrace.gateway.v1 import gateway_pb2_grpc
 from mesh.clock import SYSTEM
@@ -47,14 +47,14 @@ async def build(config: GatewayConfig) -> Service:
     router = RouterClient(routers)
     admission = Admission(keys, LoadShed(config.max_inflight), SYSTEM, config.deadline_s)
     watch_inflight(lambda: admission.shed.inflight)
-    conductor = Conductor(router, SYSTEM)
+    request_pipeline = RequestPipeline(router, SYSTEM)
 
-    servicer = GatewayServicer(admission, conductor, router, Meter("grpc"))
+    servicer = GatewayServicer(admission, request_pipeline, router, Meter("grpc"))
     gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, service.server.grpc)
 
-    routes = _routes(config, service, admission, conductor, router)
-    front = HttpFront(routes, Meter("http"), closing=lambda: service.state is State.DRAINING)
-    http = HttpServer(front, config.http, config.stall_s)
+    routes = _routes(config, service, admission, request_pipeline, router)
+    asgi_app = AsgiApp(routes, Meter("http"), closing=lambda: service.state is State.DRAINING)
+    http = HttpServer(asgi_app, config.http, config.stall_s)
     service.background("http_server", http.run())
     service.starting("http", http.started())
     service.drains.append(http.drain)
@@ -70,21 +70,25 @@ async def build(config: GatewayConfig) -> Service:
 
 
 def _routes(
-    config: GatewayConfig, service: Service, admission: Admission, conductor: Conductor, router: RouterClient
+    config: GatewayConfig,
+    service: Service,
+    admission: Admission,
+    request_pipeline: RequestPipeline,
+    router: RouterClient,
 ) -> Routes:
-    def generating(decode: type[ChatQuestion] | type[CompletionQuestion]) -> GeneratingEndpoint:
+    def generating(decode: type[ChatApiRequest] | type[CompletionApiRequest]) -> GeneratingEndpoint:
         return GeneratingEndpoint(
             decode.decode,
             admission,
-            conductor,
+            request_pipeline,
             max_body_bytes=config.max_body_bytes,
             body_timeout_s=config.body_timeout_s,
         )
 
-    models, health, docs = ModelsPages(admission, router), HealthPages(service.readiness), DocsPages()
+    models, health, docs = ModelsEndpoints(admission, router), HealthEndpoints(service.readiness), DocsEndpoints()
     return {
-        "/v1/chat/completions": {"POST": generating(ChatQuestion)},
-        "/v1/completions": {"POST": generating(CompletionQuestion)},
+        "/v1/chat/completions": {"POST": generating(ChatApiRequest)},
+        "/v1/completions": {"POST": generating(CompletionApiRequest)},
         MODELS_PATH: {"GET": models.list_all, "HEAD": models.list_all},
         f"{MODELS_PATH}/": {"GET": models.show, "HEAD": models.show},
         "/healthz": {"GET": health.live, "HEAD": health.live},

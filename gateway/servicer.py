@@ -11,11 +11,11 @@ import grpc
 
 from gateway.adapters.metrics import Meter
 from gateway.core.admission import Admission
-from gateway.core.conductor import Ask, Conductor, Part
 from gateway.core.generation_checks import check_generation
 from gateway.core.keys import Caller
 from gateway.core.ports import Router
-from gateway.core.tally import Tally
+from gateway.core.request_pipeline import AdmittedRequest, Chunk, RequestPipeline
+from gateway.core.request_usage import RequestUsage
 from headrace.gateway.v1 import gateway_pb2 as pb
 from headrace.gateway.v1 import gateway_pb2_grpc
 from headrace.router.v1 import router_pb2
@@ -30,9 +30,9 @@ _closing: set[asyncio.Future[None]] = set()
 class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     """Answers for one gateway."""
 
-    def __init__(self, admission: Admission, conductor: Conductor, router: Router, meter: Meter) -> None:
+    def __init__(self, admission: Admission, request_pipeline: RequestPipeline, router: Router, meter: Meter) -> None:
         self._admission = admission
-        self._conductor = conductor
+        self._pipeline = request_pipeline
         self._router = router
         self._meter = meter
 
@@ -43,16 +43,16 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
         scope = telemetry.current_scope()
         assert scope is not None  # the server's interceptor has set it
         deadline = self._admission.deadline(context.time_remaining())
-        ask = Ask(caller, scope.request_id, request.user, (request.generation,), deadline)
-        tally, held = Tally(), contextlib.ExitStack()
+        admitted = AdmittedRequest(caller, scope.request_id, request.user, (request.generation,), deadline)
+        usage_totals, held = RequestUsage(), contextlib.ExitStack()
         held.enter_context(self._admission.shed.enter())
-        held.callback(self._meter.generation, caller.tenant, tally)
-        parts = self._conductor.answer(ask, tally)
+        held.callback(self._meter.generation, caller.tenant, usage_totals)
+        chunks = self._pipeline.answer(admitted, usage_totals)
         # A call that is cancelled while a message is being written never comes back here: this does it all.
-        context.add_done_callback(lambda _: _end(held, parts))  # type: ignore[arg-type]  # stubs want a client's
+        context.add_done_callback(lambda _: _end(held, chunks))  # type: ignore[arg-type]  # stubs want a client's
         request_id = scope.request_id
-        async for part in parts:
-            yield _response(part.message, request_id)
+        async for chunk in chunks:
+            yield _response(chunk.message, request_id)
             request_id = ""
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
@@ -80,14 +80,14 @@ def _response(message: router_pb2.GenerateResponse, request_id: str) -> pb.Gener
     return response
 
 
-def _end(held: contextlib.ExitStack, parts: AsyncGenerator[Part, None]) -> None:
+def _end(held: contextlib.ExitStack, chunks: AsyncGenerator[Chunk, None]) -> None:
     held.close()
-    closing = asyncio.ensure_future(_close(parts))
+    closing = asyncio.ensure_future(_close(chunks))
     _closing.add(closing)
     closing.add_done_callback(_closing.discard)
 
 
-async def _close(parts: AsyncGenerator[Part, None]) -> None:
+async def _close(chunks: AsyncGenerator[Chunk, None]) -> None:
     # One that is being iterated has its task cancelled by gRPC itself.
     with contextlib.suppress(RuntimeError):
-        await parts.aclose()
+        await chunks.aclose()

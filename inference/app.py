@@ -58,7 +58,7 @@ async def build(config: InferenceConfig) -> Service:
         servicer.loaded()
 
     service.starting(_MODEL_LOAD, load())
-    # An engine that broke cannot be mended from outside: the process ends, and its supervisor starts another.
+    # An engine that broke cannot be repaired from outside: the process ends, and its supervisor starts another.
     service.background("engine", _wait(broken))
     service.drains.append(servicer.end_watches)
     return service

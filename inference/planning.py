@@ -69,7 +69,7 @@ def _placement(one: Placement) -> dict[str, Any]:
         "fits": one.fits,
         "obstacle": one.obstacle,
         "tokens_per_second": round(one.tokens_per_second, 1),
-        "most_concurrent": one.most_concurrent,
+        "most_concurrent": one.max_concurrent,
     }
 
 
@@ -123,9 +123,9 @@ def _row(one: Placement) -> str:
     each, memory = one.per_device / GIB, one.gpu.memory / GIB
     row = f"  {f'{one.devices} x {one.gpu.name}':<14}{each:10.2f}{memory:8.1f}"
     if one.fits:
-        return f"{row}{one.tokens_per_second:9.0f}{one.most_concurrent:16}"
+        return f"{row}{one.tokens_per_second:9.0f}{one.max_concurrent:16}"
     # What does not run has no pace.
-    return _dim(f"{row}{'-':>9}{one.most_concurrent or '-':>16}   {one.obstacle}")
+    return _dim(f"{row}{'-':>9}{one.max_concurrent or '-':>16}   {one.obstacle}")
 
 
 def _options(way: Way, load: Workload) -> str:

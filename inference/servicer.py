@@ -23,7 +23,7 @@ from mesh.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _DEFAULT_INTERVAL_S = 0.25
-_SHORTEST_INTERVAL_S = 0.01
+_MIN_INTERVAL_S = 0.01
 # Tokens wait for company once this many streams are open, and the longer the more there are.
 _CALM_STREAMS = 4
 _GATHER_PER_STREAM_S = 0.002
@@ -97,7 +97,7 @@ class Servicer(InferenceServicer):
     async def WatchLoad(self, request: pb.WatchLoadRequest, context: Context) -> AsyncIterator[pb.WatchLoadResponse]:
         """See the contract."""
         interval = request.interval.ToNanoseconds() / 1e9 if request.HasField("interval") else _DEFAULT_INTERVAL_S
-        interval = max(interval, _SHORTEST_INTERVAL_S)
+        interval = max(interval, _MIN_INTERVAL_S)
         last: pb.WatchLoadResponse | None = None
         while True:
             report = self._load()

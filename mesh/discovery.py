@@ -23,7 +23,7 @@ from mesh.lifecycle import ProcessConfig
 _log = structlog.get_logger()
 
 _FIRST_BACKOFF_S: Final = 0.1
-_LONGEST_BACKOFF_S: Final = 2.0
+_MAX_BACKOFF_S: Final = 2.0
 # One question to the local agent; it answers in milliseconds or not at all.
 _CONSUL_TIMEOUT_S: Final = 1.0
 # How often a registered process makes sure that the agent still knows it: an agent that restarts may have forgotten.
@@ -65,7 +65,7 @@ class SnapshotWatcher:
                 if await self._follow(control_pb2_grpc.ControlStub(channel)):
                     backoff = _FIRST_BACKOFF_S
                 await self._clock.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter needs no secrecy
-                backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
+                backoff = min(backoff * 2, _MAX_BACKOFF_S)
 
     async def changed(self, since: str = "") -> control_pb2.Snapshot:
         """The first snapshot whose version is not `since`; at once where the one in hand already differs.
@@ -168,7 +168,7 @@ class ConsulRegistration:
                     # The client library passes its transport's errors through; whatever it is, it is tried again.
                     _log.warning("consul.register_failed", error=str(error) or type(error).__name__)
                     await self._clock.sleep(backoff)
-                    backoff = min(backoff * 2, _LONGEST_BACKOFF_S)
+                    backoff = min(backoff * 2, _MAX_BACKOFF_S)
                 else:
                     backoff = _FIRST_BACKOFF_S
                     await self._clock.sleep(_CONSUL_CHECK_S)

@@ -72,7 +72,7 @@ class OutOfRange(InvalidArgument):
 
 
 class Unauthenticated(MeshError):
-    """Nobody known asks."""
+    """The caller is unauthenticated: no key, or one that is not known."""
 
     code, http_status, outcome = grpc.StatusCode.UNAUTHENTICATED, 401, Outcome.CALLER_FAULT
     default_reason = "UNAUTHENTICATED"

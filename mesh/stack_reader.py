@@ -103,15 +103,15 @@ class Reader:
             self.problem(node, f"{at}: {text!r} does not match {pattern.pattern}")
         return text or ""
 
-    def integer(self, node: yaml.Node, at: str, least: int, most: int) -> int:
+    def integer(self, node: yaml.Node, at: str, minimum: int, maximum: int) -> int:
         """A whole number within bounds; `least` where it is wrong."""
         text = self._scalar(node, at)
         if text is None:
-            return least
-        if re.fullmatch(r"-?[0-9]{1,10}", text) and least <= int(text) <= most:
+            return minimum
+        if re.fullmatch(r"-?[0-9]{1,10}", text) and minimum <= int(text) <= maximum:
             return int(text)
-        self.problem(node, f"{at}: must be a whole number from {least} to {most}")
-        return least
+        self.problem(node, f"{at}: must be a whole number from {minimum} to {maximum}")
+        return minimum
 
     def address(self, node: yaml.Node | None, at: str) -> str:
         """A host:port."""

@@ -44,7 +44,7 @@ class KeyStore:
         except (yaml.YAMLError, msgspec.ValidationError) as error:
             raise Failure(
                 f"{self._path} is not a list of {{id, tenant, sha256}}: {error}",
-                "mend the file, or move it away and make new keys: headrace keys new",
+                "fix the file, or move it away and make new keys: headrace keys new",
                 ExitCode.USAGE,
             ) from error
 

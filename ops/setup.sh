@@ -41,7 +41,7 @@ step() {
   fi
   if ! wait "$pid"; then
     tail -n 15 "$LOG" >&2
-    die "$title: failed" "the whole log is in $LOG; mend what it says and run 'make setup' again, it goes on from here"
+    die "$title: failed" "the whole log is in $LOG; fix what it says and run 'make setup' again, it goes on from here"
   fi
   trap - INT TERM
   say "  $title: done in $((SECONDS - started)) s"

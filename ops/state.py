@@ -108,7 +108,7 @@ def read_stack(path: Path) -> Stack:
     try:
         return load(path)
     except StackErrors as errors:
-        raise Failure(str(errors), "mend the lines named above", ExitCode.USAGE) from errors
+        raise Failure(str(errors), "fix the lines named above", ExitCode.USAGE) from errors
 
 
 def write_private(path: Path, text: str) -> None:

@@ -12,14 +12,14 @@ from mesh import telemetry
 from mesh.clock import Clock, Deadline
 from mesh.errors import InvalidArgument, NotFound
 from mesh.resilience import LoadShed
-from router.core.opinions import Opinions
+from router.core.breaker_feed import BreakerFeed
 from router.core.reporting import models_of, state_of
 from router.core.router import Router
 
 DISCLOSURE_KEY: Final = "headrace-disclosure-bin"
 # Time kept back from the caller's deadline, so that the error which says what happened still arrives.
 _MARGIN_S: Final = 0.1
-_MOST_CHOICES: Final = 128
+_MAX_CHOICES: Final = 128
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -28,10 +28,10 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
     """Answers for one router."""
 
     def __init__(
-        self, router: Router, opinions: Opinions, shed: LoadShed, *, clock: Clock, default_deadline_s: float
+        self, router: Router, breaker_feed: BreakerFeed, shed: LoadShed, *, clock: Clock, default_deadline_s: float
     ) -> None:
         self._router = router
-        self._opinions = opinions
+        self._opinions = breaker_feed
         self._shed = shed
         self._clock = clock
         self._default_deadline_s = default_deadline_s
@@ -70,7 +70,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         self, request: router_pb2.WatchBreakersRequest, context: _Context
     ) -> AsyncIterator[router_pb2.WatchBreakersResponse]:
         """See the contract."""
-        async for response in self._opinions.watch(self._router.fleet.guards):
+        async for response in self._opinions.watch(self._router.fleet.endpoints):
             yield response
 
     async def Explain(self, request: router_pb2.ExplainRequest, context: _Context) -> router_pb2.ExplainResponse:
@@ -94,8 +94,8 @@ def _check(request: router_pb2.GenerateRequest) -> None:
         raise InvalidArgument("a prompt is needed", field="generation.prompt")
     if not request.context.tenant:
         raise InvalidArgument("a tenant is needed", field="context.tenant")
-    if not 0 <= request.generation.sampling.n <= _MOST_CHOICES:
-        raise InvalidArgument(f"n must be 1 to {_MOST_CHOICES}", field="generation.sampling.n")
+    if not 0 <= request.generation.sampling.n <= _MAX_CHOICES:
+        raise InvalidArgument(f"n must be 1 to {_MAX_CHOICES}", field="generation.sampling.n")
     if request.generation.resume:
         raise InvalidArgument("answers are resumed by the router itself", field="generation.resume")
     if not request.context.request_id:

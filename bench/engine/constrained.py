@@ -19,16 +19,16 @@ import numpy as np
 
 from inference.adapters.model_files import SMOLLM2
 from inference.adapters.tokenizer import load_text_model
+from inference.adapters.torch.event_queue import EventQueue
 from inference.adapters.torch.generation import Generation
 from inference.adapters.torch.grammar import Compiler
-from inference.adapters.torch.mailbox import Mailbox
 from inference.adapters.torch.runner import RunnerOptions, build_runner
 from inference.adapters.torch.runner_api import BLOCK_SIZE, ModelRunner, StepBatch
 from inference.adapters.torch.sampling_table import SamplingTable
 from inference.adapters.torch.stepping import Stepper
 from inference.core.blocks import BlockPool
 from inference.core.port import Constraint, ConstraintKind, EngineRequest, SamplingParams
-from inference.core.scheduling.plan import Limits
+from inference.core.scheduling.scheduled_step import Limits
 from inference.core.scheduling.scheduler import Scheduler
 from inference.core.templating import Turn
 
@@ -102,7 +102,7 @@ class Lane:
 
     def enter(self, request: EngineRequest, grammar: Any) -> Generation:
         """Start an answer."""
-        generation = Generation(request, Mailbox(), 0.0, grammar)
+        generation = Generation(request, EventQueue(), 0.0, grammar)
         self._stepper.add(generation)
         return generation
 

@@ -24,13 +24,13 @@ from inference.adapters.torch.cuda.inputs import Ints, pack
 from inference.adapters.torch.cuda.launching import Launched
 from inference.adapters.torch.cuda.overlapped import OverlappedStepper
 from inference.adapters.torch.engine import Parts, TorchEngine
+from inference.adapters.torch.event_queue import EventQueue
 from inference.adapters.torch.generation import Generation
-from inference.adapters.torch.mailbox import Mailbox
 from inference.adapters.torch.runner_api import BLOCK_SIZE, LogitsSummary, ModelSpec, StepBatch
 from inference.adapters.torch.sampling_table import SamplingTable
 from inference.core.blocks import BlockPool
 from inference.core.port import EngineRequest, SamplingParams
-from inference.core.scheduling.plan import Limits
+from inference.core.scheduling.scheduled_step import Limits
 from inference.core.scheduling.scheduler import Scheduler
 
 STREAMS = (1, 64, 128)
@@ -46,10 +46,10 @@ class IdleRunner:
     def __init__(self, streams: int) -> None:
         self.block_size = BLOCK_SIZE
         self.num_blocks = streams * (-(-(PROMPT + ANSWER) // BLOCK_SIZE) + 2) + 64
-        self.most_drawn = 4096
+        self.max_drawn = 4096
         self.spec = ModelSpec("idle", "r1", "llama", 32, VOCAB, CONTEXT, (1,), 131072, "none", "cpu")
-        self._drawn = torch.full((self.most_drawn,), 7)
-        ones = torch.ones(self.most_drawn)
+        self._drawn = torch.full((self.max_drawn,), 7)
+        ones = torch.ones(self.max_drawn)
         self._summary = LogitsSummary(self._drawn, -ones, ones, ones, ones)
         network: Any = SimpleNamespace(device=torch.device("cpu"))
         memory: Any = SimpleNamespace(scrap_slot=self.num_blocks * BLOCK_SIZE)
@@ -109,7 +109,7 @@ def stepper_ms(streams: int) -> float:
     scheduler = Scheduler(limits, BlockPool(runner.num_blocks, BLOCK_SIZE))
     stepper = OverlappedStepper(runner, scheduler, SamplingTable(streams), streams)
     for number in range(streams):
-        stepper.add(Generation(_request(number), Mailbox(), time.monotonic()))
+        stepper.add(Generation(_request(number), EventQueue(), time.monotonic()))
     while any(scheduler.table.length[scheduler.rows] <= PROMPT) or len(scheduler.waiting):
         stepper.step()
     taken = []

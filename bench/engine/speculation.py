@@ -33,7 +33,7 @@ DRAFT_LAYERS = (0, 5, 10, 15, 20, 25, 29)
 FAIR_LAYERS = (*range(14), *range(16, 30))
 TEXTS = 20
 _TOPICS = ("assert", "break", "del", "pass", "continue", "global")
-_MOST = 1500
+_MAX = 1500
 
 
 @dataclass
@@ -55,7 +55,7 @@ def tasks(path: Path, prompts: int) -> dict[str, list[tuple[int, ...]]]:
     text = load_text_model(path)
     copying = []
     for topic in _TOPICS[:prompts]:
-        passage = " ".join(pydoc_data.topics.topics[topic][:_MOST].split())
+        passage = " ".join(pydoc_data.topics.topics[topic][:_MAX].split())
         copying.append(text.encode_text(f"{passage}\n\nThe same text once more:\n\n{passage[:120]}"))
     return {"copying": copying, "open": [tuple(prompt) for prompt in make_work(1, 2).prompts[::9][:prompts]]}
 

@@ -93,8 +93,8 @@ def measure_precision(precision: str, setting: Setting, peers: dict[int, float])
 def blocks_that_fit(precision: str, kv: str) -> int:
     """KV blocks beside the weights, the input embedding included, with room for a step's own memory."""
     weights = bytes_per_step(LLAMA3_8B, precision) + embedding_bytes(LLAMA3_8B, precision)
-    room = int(0.85 * torch.cuda.mem_get_info()[0]) - weights
-    return room // (BLOCK * kv_bytes_per_token(LLAMA3_8B, kv))
+    memory_check = int(0.85 * torch.cuda.mem_get_info()[0]) - weights
+    return memory_check // (BLOCK * kv_bytes_per_token(LLAMA3_8B, kv))
 
 
 def floor_seconds(precision: str, streams: int, setting: Setting) -> float:

@@ -16,12 +16,12 @@ import numpy as np
 
 from inference.adapters.torch.cuda.launching import LaunchingRunner
 from inference.adapters.torch.cuda.overlapped import OverlappedStepper
+from inference.adapters.torch.event_queue import Delivery, EventQueue
 from inference.adapters.torch.generation import Generation
-from inference.adapters.torch.mailbox import Delivery, Mailbox
 from inference.adapters.torch.sampling_table import SamplingTable
 from inference.core.blocks import BlockPool
 from inference.core.port import EngineRequest, SamplingParams
-from inference.core.scheduling.plan import Limits
+from inference.core.scheduling.scheduled_step import Limits
 from inference.core.scheduling.scheduler import Scheduler
 
 
@@ -97,12 +97,12 @@ class Clients:
     def _send(self, client: int, number: int, answer: int) -> None:
         prompt = tuple(self._rng.integers(0, self._vocabulary, self._work.prompt).tolist())
         params = SamplingParams(max_tokens=max(1, answer), temperature=0.0, ignore_eos=True)
-        generation = Generation(EngineRequest(f"{client}.{number}", prompt, params), Mailbox(), time.monotonic())
-        self._open[id(generation.mailbox)] = _Request(client, number, time.perf_counter()), generation
+        generation = Generation(EngineRequest(f"{client}.{number}", prompt, params), EventQueue(), time.monotonic())
+        self._open[id(generation.event_queue)] = _Request(client, number, time.perf_counter()), generation
         self._stepper.add(generation)
 
     def _take(self, delivery: Delivery, now: float) -> None:
-        request, _generation = self._open[id(delivery.mailbox)]
+        request, _generation = self._open[id(delivery.event_queue)]
         if delivery.gain is not None and delivery.gain.token is not None:
             if request.tokens == 0:
                 request.first = now
@@ -118,7 +118,7 @@ class Clients:
             self._ended(request, delivery, now)
 
     def _ended(self, request: _Request, delivery: Delivery, now: float) -> None:
-        del self._open[id(delivery.mailbox)]
+        del self._open[id(delivery.event_queue)]
         self._done.append(request)
         if request.round == 0:
             self._ramping -= 1

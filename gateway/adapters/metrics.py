@@ -7,7 +7,7 @@ from typing import Any
 
 import prometheus_client
 
-from gateway.core.tally import Tally
+from gateway.core.request_usage import RequestUsage
 
 # From half a millisecond, the gateway's own share, to the longest generations.
 _BUCKETS = (
@@ -40,8 +40,8 @@ def watch_inflight(count: Callable[[], float]) -> None:
 class Meter:
     """Counts the requests of one front. Label children are kept: looking them up costs more than counting."""
 
-    def __init__(self, front: str) -> None:
-        self._first = _first_seconds.labels(front)
+    def __init__(self, asgi_app: str) -> None:
+        self._first = _first_seconds.labels(asgi_app)
         self._seconds: dict[tuple[str, int], Any] = {}
         self._tenants: dict[str, tuple[Any, Any, Any]] = {}
 
@@ -52,16 +52,16 @@ class Meter:
             child = self._seconds[route, status] = _http_seconds.labels(route, status)
         child.observe(seconds)
 
-    def generation(self, tenant: str, tally: Tally) -> None:
+    def generation(self, tenant: str, usage_totals: RequestUsage) -> None:
         """A generation has ended, well or not."""
-        if tally.first_s is not None:
-            self._first.observe(tally.first_s)
+        if usage_totals.first_s is not None:
+            self._first.observe(usage_totals.first_s)
         children = self._tenants.get(tenant)
         if children is None:
             kinds = ("prompt", "completion", "cached")
             first, second, third = (_tokens.labels(tenant, kind) for kind in kinds)
             children = self._tenants[tenant] = first, second, third
         prompt, completion, cached = children
-        prompt.inc(tally.usage.prompt_tokens)
-        completion.inc(tally.completion_tokens)
-        cached.inc(tally.usage.cached_tokens)
+        prompt.inc(usage_totals.usage.prompt_tokens)
+        completion.inc(usage_totals.completion_tokens)
+        cached.inc(usage_totals.usage.cached_tokens)

@@ -11,7 +11,7 @@ from mesh.errors import InvalidArgument, Unauthenticated
 from mesh.resilience import LoadShed
 
 _BEARER: Final = "bearer "
-_SHORTEST_S: Final = 0.001
+_MIN_S: Final = 0.001
 
 
 class Admission:
@@ -46,6 +46,6 @@ def seconds_of(text: str, field: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not _SHORTEST_S <= seconds < math.inf:
-        raise InvalidArgument(f"{field}: a number of seconds, {_SHORTEST_S} at least, is needed.", field=field)
+    if not _MIN_S <= seconds < math.inf:
+        raise InvalidArgument(f"{field}: a number of seconds, {_MIN_S} at least, is needed.", field=field)
     return seconds

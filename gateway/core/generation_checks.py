@@ -22,14 +22,14 @@ _RANGES: Final = {
     "top_k": (0, math.inf),
     "max_tokens": (1, math.inf),
 }
-_LONGEST_MODEL: Final = 256
-_MOST_ALTERNATIVES: Final = 20
+_MAX_MODEL: Final = 256
+_MAX_ALTERNATIVES: Final = 20
 
 
 def check_generation(generation: Generation) -> None:
     """Raises InvalidArgument, which names the field as the contract spells it."""
-    if not 0 < len(generation.model) <= _LONGEST_MODEL:
-        raise _wrong("generation.model", f"a name of at most {_LONGEST_MODEL} characters is needed")
+    if not 0 < len(generation.model) <= _MAX_MODEL:
+        raise _wrong("generation.model", f"a name of at most {_MAX_MODEL} characters is needed")
     if generation.resume:
         raise _wrong("generation.resume", "answers are resumed inside the mesh only")
     kind = generation.prompt.WhichOneof("prompt")
@@ -58,8 +58,8 @@ def _check_sampling(sampling: Sampling) -> None:
                 raise _wrong(f"{_SAMPLING}.{name}", f"{value:g} is out of range")
     if not 0 <= sampling.n <= MAX_CHOICES:
         raise _wrong(f"{_SAMPLING}.n", f"1 to {MAX_CHOICES}, or 0 for 1")
-    if not 0 <= sampling.top_logprobs <= _MOST_ALTERNATIVES:
-        raise _wrong(f"{_SAMPLING}.top_logprobs", f"0 to {_MOST_ALTERNATIVES}")
+    if not 0 <= sampling.top_logprobs <= _MAX_ALTERNATIVES:
+        raise _wrong(f"{_SAMPLING}.top_logprobs", f"0 to {_MAX_ALTERNATIVES}")
     if len(sampling.stop) > MAX_STOPS or not all(sampling.stop):
         raise _wrong(f"{_SAMPLING}.stop", f"at most {MAX_STOPS} strings, none of them empty")
     for bias in sampling.logit_bias.values():

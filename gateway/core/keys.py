@@ -15,7 +15,7 @@ from typing import Final
 from mesh.errors import Unauthenticated
 
 # Longer than any key; hashing megabytes of header for nothing is refused.
-_LONGEST_KEY: Final = 512
+_MAX_KEY: Final = 512
 _NOBODY: Final = b"\0" * 32
 
 
@@ -46,7 +46,7 @@ class KeyRing:
 
     def find(self, plain: str) -> Caller:
         """Whose key this is. Compares in constant time; raises Unauthenticated for what is nobody's."""
-        if len(plain) <= _LONGEST_KEY:
+        if len(plain) <= _MAX_KEY:
             digest = hashlib.sha256(plain.encode(errors="surrogateescape")).digest()
             found: Caller | None = None
             for key in self._buckets.get(digest[:2], ()):

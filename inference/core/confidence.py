@@ -15,20 +15,20 @@ class ConfidenceTable:
 
     def __init__(self, rows: int) -> None:
         self._logprob = np.zeros(rows)
-        self._least = np.zeros(rows)
+        self._minimum = np.zeros(rows)
         self._entropy = np.zeros(rows)
         self._margin = np.zeros(rows)
         self._tokens = np.zeros(rows, np.int64)
 
     def reset(self, row: int) -> None:
         """Start a new answer in `row`."""
-        self._logprob[row] = self._least[row] = self._entropy[row] = self._margin[row] = 0.0
+        self._logprob[row] = self._minimum[row] = self._entropy[row] = self._margin[row] = 0.0
         self._tokens[row] = 0
 
     def add(self, rows: NDArray[np.intp], logprob: Floats, entropy: Floats, margin: Floats) -> None:
         """Count one drawn token for each entry; a row may come several times."""
         np.add.at(self._logprob, rows, logprob)
-        np.minimum.at(self._least, rows, logprob)
+        np.minimum.at(self._minimum, rows, logprob)
         np.add.at(self._entropy, rows, entropy)
         np.add.at(self._margin, rows, margin)
         np.add.at(self._tokens, rows, 1)
@@ -40,7 +40,7 @@ class ConfidenceTable:
             return None
         return Confidence(
             mean_logprob=float(self._logprob[row] / tokens),
-            min_logprob=float(self._least[row]),
+            min_logprob=float(self._minimum[row]),
             mean_entropy=float(self._entropy[row] / tokens),
             mean_margin=float(self._margin[row] / tokens),
             tokens=tokens,

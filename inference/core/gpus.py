@@ -52,7 +52,7 @@ class Placement:
     obstacle: str
     tokens_per_second: float
     # The most sequences of the full context that would fit.
-    most_concurrent: int
+    max_concurrent: int
 
     @property
     def fits(self) -> bool:
@@ -83,9 +83,9 @@ def place(shape: ModelShape, load: Workload, gpu: Gpu, devices: int) -> Placemen
     each = math.ceil(wanted.weights / devices + wanted.kv * kv_share) + wanted.activations + wanted.overhead
     usable = gpu.memory * USABLE_MEMORY
     spare = usable - wanted.overhead - wanted.activations - wanted.weights / devices
-    most = max(0, int(spare / (wanted.kv / load.concurrency * kv_share)))
+    maximum = max(0, int(spare / (wanted.kv / load.concurrency * kv_share)))
     pace = tokens_per_second(shape, load, gpu.bandwidth, devices)
-    return Placement(gpu, devices, each, _obstacle(shape, load, gpu, devices, each > usable), pace, most)
+    return Placement(gpu, devices, each, _obstacle(shape, load, gpu, devices, each > usable), pace, maximum)
 
 
 def _obstacle(shape: ModelShape, load: Workload, gpu: Gpu, devices: int, too_large: bool) -> str:
@@ -127,7 +127,7 @@ def cheaper_ways(found: SizingPlan) -> tuple[Way, ...]:
     small_kv = replace(load, kv="fp8" if gpu.fp8 else "int8")
     eight_bits = "fp8" if gpu.fp8 else "int8"
     tried = [small_kv, *(replace(kept, weights=w) for w in (eight_bits, "int4") for kept in (load, small_kv))]
-    tried += [replace(load, concurrency=place(shape, load, gpu, n).most_concurrent) for n in sorted(SPLIT_SHARE)[::-1]]
+    tried += [replace(load, concurrency=place(shape, load, gpu, n).max_concurrent) for n in sorted(SPLIT_SHARE)[::-1]]
     fewest = found.smallest.devices if found.smallest is not None else max(SPLIT_SHARE) + 1
     ways: list[Way] = []
     for less in tried:

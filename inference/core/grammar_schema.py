@@ -119,13 +119,13 @@ def _check(schema: Any, place: str, root: Any, depth: int) -> Schema:
 def _set_patterns(checked: dict[str, Any], place: str) -> None:
     """Write expressions as the compiler takes them, and lengths as expressions."""
     if checked.keys() & {"minLength", "maxLength"}:
-        least, most = checked.get("minLength", 0), checked.get("maxLength")
-        for keyword, length, limit in (("minLength", least, MAX_LEAST), ("maxLength", most, MAX_LENGTH)):
+        minimum, maximum = checked.get("minLength", 0), checked.get("maxLength")
+        for keyword, length, limit in (("minLength", minimum, MAX_LEAST), ("maxLength", maximum, MAX_LENGTH)):
             if length is not None and (not isinstance(length, int) or not 0 <= length <= limit):
                 raise _refuse(keyword, place, f"must be a whole number up to {limit}")
-        if most is not None and most < least:
+        if maximum is not None and maximum < minimum:
             raise _refuse("maxLength", place, "is less than minLength")
-        pattern = length_pattern(least, most)
+        pattern = length_pattern(minimum, maximum)
         if pattern is not None:
             for keyword in ("minLength", "maxLength"):
                 checked.pop(keyword, None)

@@ -54,22 +54,22 @@ def counted(text: str, spelt: int) -> str:
         return f"counted_{used}"
 
     def shorten(found: re.Match[str]) -> str:
-        least, most = int(found["least"]), int(found["most"])
-        if most <= spelt:
+        minimum, maximum = int(found["least"]), int(found["most"])
+        if maximum <= spelt:
             return found.group()
-        return f"{found['name']}[max_chars={most}] ::= {_least(_STRICT, least)}"
+        return f"{found['name']}[max_chars={maximum}] ::= {_minimum(_STRICT, minimum)}"
 
     classes = dict(_ONE_CLASS.findall(text))
     added: list[str] = []
 
     def count(found: re.Match[str]) -> str:
-        least, most = int(found["least"]), int(found["most"])
-        if most <= spelt or least > WRITTEN_OUT or found["name"] not in classes:
+        minimum, maximum = int(found["least"]), int(found["most"])
+        if maximum <= spelt or minimum > WRITTEN_OUT or found["name"] not in classes:
             return found.group()
         name, repeated = fresh(), classes[found["name"]]
         if found["name"].endswith("_characters") and repeated == _LOOSE:
             repeated = _STRICT
-        added.append(f"{name}[max_chars={most}] ::= {_least(repeated, least)}\n")
+        added.append(f"{name}[max_chars={maximum}] ::= {_minimum(repeated, minimum)}\n")
         return name
 
     text = _LENGTHS.sub(shorten, text)
@@ -78,8 +78,8 @@ def counted(text: str, spelt: int) -> str:
     return text.rstrip("\n") + "\n" + "".join(added)
 
 
-def _least(repeated: str, least: int) -> str:
-    return " ".join([repeated] * least + [f"{repeated}*"])
+def _minimum(repeated: str, minimum: int) -> str:
+    return " ".join([repeated] * minimum + [f"{repeated}*"])
 
 
 def _skipping(pattern: str) -> str:
@@ -135,8 +135,8 @@ def _place(piece: str, share: Callable[[int], float]) -> float:
 
 
 def _times(found: re.Match[str]) -> int:
-    least, most = int(found["least"]), int(found["most"])
-    return max(1, min(least if most < 0 else most, WRITTEN_OUT))
+    minimum, maximum = int(found["least"]), int(found["most"])
+    return max(1, min(minimum if maximum < 0 else maximum, WRITTEN_OUT))
 
 
 def unescaped(literal: str) -> str:

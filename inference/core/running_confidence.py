@@ -17,7 +17,7 @@ class RunningConfidence:
     def __init__(self) -> None:
         self._tokens = 0
         self._logprob = 0.0
-        self._least = 0.0
+        self._minimum = 0.0
         self._entropy = 0.0
         self._margin = 0.0
 
@@ -25,7 +25,7 @@ class RunningConfidence:
         """Count a token: its log probability, and the best alternatives' in falling order."""
         self._tokens += 1
         self._logprob += logprob
-        self._least = min(self._least, logprob)
+        self._minimum = min(self._minimum, logprob)
         shares = [math.exp(value) for value in best]
         rest = max(0.0, 1.0 - sum(shares))
         self._entropy -= sum(share * math.log(share) for share in (*shares, rest) if share > 0)
@@ -37,4 +37,4 @@ class RunningConfidence:
         n = self._tokens
         if not n:
             return None
-        return Confidence(self._logprob / n, self._least, self._entropy / n, self._margin / n, n)
+        return Confidence(self._logprob / n, self._minimum, self._entropy / n, self._margin / n, n)

@@ -22,14 +22,14 @@ _PLAIN = r'[^\x00-\x1f"\\]'
 _LENGTHS = re.compile(re.escape(_PLAIN) + r"\{\d+,\d*\}")
 
 
-def length_pattern(least: int, most: int | None) -> str | None:
+def length_pattern(minimum: int, maximum: int | None) -> str | None:
     """Lengths as an expression: the compiler's own rule for them lets raw control characters into the string.
 
     Characters that JSON would have to escape are left out. None for what grammar_size.counted makes of longer ones.
     """
-    if most is not None and most > AUTOMATON_COUNT:
+    if maximum is not None and maximum > AUTOMATON_COUNT:
         return None
-    return f"{_PLAIN}{{{least},{'' if most is None else most}}}"
+    return f"{_PLAIN}{{{minimum},{'' if maximum is None else maximum}}}"
 
 
 def checked_pattern(source: str) -> str:

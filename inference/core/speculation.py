@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 Tokens = NDArray[np.int32]
 
-LONGEST_NGRAM = 4
-SHORTEST_NGRAM = 2
+MAX_NGRAM = 4
+MIN_NGRAM = 2
 # Steps until the mode that lost is tried again, the first time.
 PATIENCE = 64
 
@@ -27,11 +27,11 @@ def prompt_lookup(tokens: Tokens, count: int) -> Tokens:
 
     Prompt lookup decoding (Saxena, 2023): longer n-grams are tried first.
     """
-    if count < 1 or len(tokens) <= SHORTEST_NGRAM:
+    if count < 1 or len(tokens) <= MIN_NGRAM:
         return tokens[:0]
     text = tokens.tobytes()
     width = tokens.itemsize
-    for length in range(min(LONGEST_NGRAM, len(tokens) - 1), SHORTEST_NGRAM - 1, -1):
+    for length in range(min(MAX_NGRAM, len(tokens) - 1), MIN_NGRAM - 1, -1):
         pattern = text[-length * width :]
         # An occurrence must end before the text does; bytes may match across token borders, those are passed over.
         found = text.rfind(pattern, 0, len(text) - width)
@@ -46,9 +46,9 @@ def prompt_lookup(tokens: Tokens, count: int) -> Tokens:
 class DraftWidths:
     """How many tokens to guess for each sequence: more after a full hit, fewer after a miss. One row a sequence."""
 
-    def __init__(self, rows: int, most: int) -> None:
-        self._most = most
-        self._start = min(4, most)
+    def __init__(self, rows: int, maximum: int) -> None:
+        self._maximum = maximum
+        self._start = min(4, maximum)
         self.width = np.full(rows, self._start, np.int32)
 
     def reset(self, row: int) -> None:
@@ -58,7 +58,7 @@ class DraftWidths:
     def learn(self, row: int, drafted: int, accepted: int) -> None:
         """Book that of `drafted` tokens `accepted` held."""
         wanted = 2 * drafted if accepted == drafted else accepted + 1
-        self.width[row] = max(1, min(self._most, wanted))
+        self.width[row] = max(1, min(self._maximum, wanted))
 
 
 class Trust:
@@ -123,7 +123,7 @@ class PayOff:
 
     TRIAL = 6
     WEIGHT = 0.2
-    MOST_PATIENCE = 4096
+    MAX_PATIENCE = 4096
 
     def __init__(self) -> None:
         self._rates: dict[int, _Rates] = {}
@@ -142,7 +142,7 @@ class PayOff:
             rates.drafting, rates.patience = better, PATIENCE
         if rates.since_probe > rates.patience:
             rates.since_probe = 0
-            rates.patience = min(2 * rates.patience, self.MOST_PATIENCE)
+            rates.patience = min(2 * rates.patience, self.MAX_PATIENCE)
             # The loser is measured afresh.
             rates.seen[Mode.PLAIN.value if better else Mode.DRAFTED.value] = 0
         return better

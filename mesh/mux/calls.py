@@ -9,7 +9,7 @@ from typing import Any, Final
 import grpc
 
 from headrace.mesh.v1 import mux_pb2 as pb
-from mesh.mux.ends import AskingEnd, metadata_of
+from mesh.mux.protocol import CallerEnd, metadata_of
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -24,7 +24,7 @@ class StreamCall:
 
     def __init__(
         self,
-        asking: AskingEnd,
+        asking: CallerEnd,
         ask: pb.Ask,
         timeout_s: float,
         deserialize: Callable[[bytes], Any],

@@ -14,13 +14,13 @@ import structlog
 from headrace.mesh.v1 import mux_pb2 as pb
 from headrace.mesh.v1 import mux_pb2_grpc
 from mesh.mux.calls import StreamCall, UnaryCall
-from mesh.mux.ends import AskingEnd, headers_of
+from mesh.mux.protocol import CallerEnd, headers_of
 
 _log = structlog.get_logger()
 # Larger requests are calls of their own: they would hold up what comes behind them.
 _LARGEST_ASK_BYTES: Final = 64 * 1024
 # Calls on one stream at most; more are calls of their own, which the data plane limits.
-_MOST_OPEN: Final = 1024
+_MAX_OPEN: Final = 1024
 # How long a peer may take to say that it listens.
 _GREETING_S: Final = 5.0
 _PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0)
@@ -113,7 +113,7 @@ class MuxChannel:
             if link is None:
                 if self._carries():
                     self.connect()
-            elif timeout is not None and not options and link.asking.open < _MOST_OPEN and self._carries():
+            elif timeout is not None and not options and link.asking.open < _MAX_OPEN and self._carries():
                 body = serialize(request)
                 if len(body) <= _LARGEST_ASK_BYTES:
                     ask = pb.Ask(method=method, headers=headers_of(metadata), body=body)
@@ -167,7 +167,7 @@ class _Link:
     """One stream that is up."""
 
     def __init__(self, call: Any) -> None:
-        self.asking = AskingEnd()
+        self.asking = CallerEnd()
         self.waiting = asyncio.Event()
         # Set when no new calls come and the last of the others is over.
         self.over = asyncio.Event()

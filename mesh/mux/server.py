@@ -14,14 +14,14 @@ from google.rpc import code_pb2
 from headrace.mesh.v1 import mux_pb2 as pb
 from headrace.mesh.v1 import mux_pb2_grpc
 from mesh.channel import MAX_MESSAGE_BYTES
-from mesh.mux.ends import AnsweringEnd, Metadata, headers_of, metadata_of, parts
+from mesh.mux.protocol import Metadata, ServerEnd, headers_of, metadata_of, parts
 
 _log = structlog.get_logger()
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Find: TypeAlias = Callable[[str], Awaitable["_Handler | None"]]
 SERVICE: Final = "/headrace.mesh.v1.Mux/"
 # More open calls on one stream are refused; callers stop earlier by themselves.
-_MOST_OPEN: Final = 4096
+_MAX_OPEN: Final = 4096
 
 
 class MuxServicer(mux_pb2_grpc.MuxServicer):
@@ -44,17 +44,17 @@ class MuxServicer(mux_pb2_grpc.MuxServicer):
             link.drain()
         if self._closed:
             link.finish()
-        ends = [asyncio.create_task(end) for end in (link.read(), link.write())]
+        protocol = [asyncio.create_task(end) for end in (link.read(), link.write())]
         try:
-            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(protocol, return_when=asyncio.FIRST_COMPLETED)
             for error in filter(None, (end.exception() for end in done)):
                 _log.info("mux.stream_lost", error=str(error) or type(error).__name__)
         finally:
             self._links.discard(link)
             link.cancel_all()
-            for end in ends:
+            for end in protocol:
                 end.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
+            await asyncio.gather(*protocol, return_exceptions=True)
 
     def drain(self) -> None:
         """Send new calls elsewhere; those under way go on."""
@@ -75,7 +75,7 @@ class _Link:
     def __init__(self, find: Find, context: Any) -> None:
         self._find = find
         self._context = context
-        self._answering = AnsweringEnd()
+        self._answering = ServerEnd()
         self._waiting = asyncio.Event()
         self._finishing = False
         # Batches that were taken to be sent; the event tells who waits for the next one.
@@ -161,7 +161,7 @@ class _Link:
         if not self._answering.opened(ask.id):
             _log.error("mux.number_taken", id=ask.id)
             return
-        if len(self._calls) >= _MOST_OPEN:
+        if len(self._calls) >= _MAX_OPEN:
             self._answering.end(
                 ask.id, pb.End(code=code_pb2.RESOURCE_EXHAUSTED, details="too many calls on one stream")
             )

@@ -4,21 +4,21 @@ pybreaker and tenacity sit behind this package and nowhere else. What ended a ca
 only FAULT and MIDSTREAM_FAULT move a breaker, BACKPRESSURE steers traffic away for a while, CALLER_FAULT does neither.
 """
 
-from mesh.resilience.breaker import Breaker, BreakerPolicy, Opinion, Permit, Position
+from mesh.resilience.breaker import Breaker, BreakerPolicy, BreakerSnapshot, BreakerState, Permit
 from mesh.resilience.budget import RetryBudget, RetryPolicy, pauses
-from mesh.resilience.guard import Guard, Guards
+from mesh.resilience.endpoint import Endpoint, Endpoints
 from mesh.resilience.shed import LoadShed
 from mesh.resilience.stack import Stack
 
 __all__ = [
     "Breaker",
     "BreakerPolicy",
-    "Guard",
-    "Guards",
+    "BreakerSnapshot",
+    "BreakerState",
+    "Endpoint",
+    "Endpoints",
     "LoadShed",
-    "Opinion",
     "Permit",
-    "Position",
     "RetryBudget",
     "RetryPolicy",
     "Stack",

@@ -23,7 +23,7 @@ from mesh.errors import Outcome, Unavailable
 _NEVER_S = 10.0 * 365 * 86_400
 
 
-class Position(enum.IntEnum):
+class BreakerState(enum.IntEnum):
     """Where a breaker stands. The numbers are those of the contract's enum."""
 
     CLOSED = 1
@@ -31,7 +31,7 @@ class Position(enum.IntEnum):
     HALF_OPEN = 3
 
 
-_SEVERITY = {Position.CLOSED: 0, Position.HALF_OPEN: 1, Position.OPEN: 2}
+_SEVERITY = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,19 @@ class BreakerPolicy:
     failures: int = 5
     # How long it stays open before the first probe; doubles with each failed probe.
     reset_s: float = 1.0
-    longest_reset_s: float = 3.0
+    max_reset_s: float = 3.0
     # A probe without a verdict after this long no longer keeps others from probing.
     probe_lease_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class BreakerSnapshot:
     """What one process holds of a target, for others to take over.
 
     The larger `version` wins everywhere; of two changes that were made at once, the worse position.
     """
 
-    position: Position
+    state: BreakerState
     version: int
     # Time left open; 0 unless OPEN.
     open_for_s: float = 0.0
@@ -129,19 +129,19 @@ class Breaker:
         )
         self._probe: Permit | None = None
         self._reset_s = policy.reset_s
-        self.position = Position.CLOSED
+        self.state = BreakerState.CLOSED
 
     def use(self, policy: BreakerPolicy) -> None:
         """Put another policy into force. Where the breaker stands, and until when, stays as it is."""
         self.policy = policy
         self._inner.fail_max = policy.failures
-        self._reset_s = min(max(self._reset_s, policy.reset_s), policy.longest_reset_s)
-        if self.position is Position.CLOSED:
+        self._reset_s = min(max(self._reset_s, policy.reset_s), policy.max_reset_s)
+        if self.state is BreakerState.CLOSED:
             self._reset_s = policy.reset_s
 
     def admit(self) -> Permit:
         """A permit for one call. Half-open gives one at a time. Raises BreakerOpen, with the time to wait."""
-        if self.position is Position.CLOSED:
+        if self.state is BreakerState.CLOSED:
             return Permit(self, probe=False)
         now = self._clock.monotonic()
         if now < self.blocked_until:
@@ -151,8 +151,8 @@ class Breaker:
         self._probe = Permit(self, probe=True)
         self.blocked_until = now + self.policy.probe_lease_s
         self._inner.half_open()
-        if self.position is Position.OPEN:
-            self._moved(Position.HALF_OPEN)
+        if self.state is BreakerState.OPEN:
+            self._moved(BreakerState.HALF_OPEN)
         return self._probe
 
     def settle(self, permit: Permit, outcome: Outcome | None) -> None:
@@ -160,32 +160,32 @@ class Breaker:
         if permit is self._probe:
             self._probe = None
             self._settle_probe(outcome)
-        elif self.position is Position.CLOSED and outcome is not None:
+        elif self.state is BreakerState.CLOSED and outcome is not None:
             # Verdicts of calls that began before the breaker opened say nothing about the time since.
             self._count(outcome)
 
-    def opinion(self) -> Opinion:
+    def snapshot(self) -> BreakerSnapshot:
         """What to tell other processes."""
-        left = max(0.0, self.blocked_until - self._clock.monotonic()) if self.position is Position.OPEN else 0.0
-        return Opinion(self.position, self.version, left)
+        left = max(0.0, self.blocked_until - self._clock.monotonic()) if self.state is BreakerState.OPEN else 0.0
+        return BreakerSnapshot(self.state, self.version, left)
 
-    def adopt(self, opinion: Opinion) -> bool:
-        """Take over another process's newer opinion, or of two made at once the worse; returns whether it was.
+    def adopt(self, snapshot: BreakerSnapshot) -> bool:
+        """Take over another process's newer snapshot, or of two made at once the worse; returns whether it was.
 
         HALF_OPEN means that the other one is probing: this one waits for its verdict, at most for a probe's lease.
         """
-        if (opinion.version, _SEVERITY[opinion.position]) <= (self.version, _SEVERITY[self.position]):
+        if (snapshot.version, _SEVERITY[snapshot.state]) <= (self.version, _SEVERITY[self.state]):
             return False
         now = self._clock.monotonic()
         self._probe = None
-        if opinion.position is Position.CLOSED:
+        if snapshot.state is BreakerState.CLOSED:
             self._close(now)
         else:
-            if self.position is Position.CLOSED:
+            if self.state is BreakerState.CLOSED:
                 self._inner.open()
-            lease = opinion.position is Position.HALF_OPEN
-            self.blocked_until = now + (self.policy.probe_lease_s if lease else opinion.open_for_s)
-        self.position, self.version = opinion.position, opinion.version
+            lease = snapshot.state is BreakerState.HALF_OPEN
+            self.blocked_until = now + (self.policy.probe_lease_s if lease else snapshot.open_for_s)
+        self.state, self.version = snapshot.state, snapshot.version
         self._tell()
         return True
 
@@ -203,12 +203,12 @@ class Breaker:
             self.blocked_until = now
         elif outcome in (Outcome.FAULT, Outcome.MIDSTREAM_FAULT):
             self._fail_inner()
-            self._reset_s = min(self._reset_s * 2, self.policy.longest_reset_s)
+            self._reset_s = min(self._reset_s * 2, self.policy.max_reset_s)
             self._open()
         else:
             # Refusing and being busy are answers too: the target is there.
             self._close(now)
-            self._moved(Position.CLOSED)
+            self._moved(BreakerState.CLOSED)
 
     def _fail_inner(self) -> None:
         try:
@@ -218,17 +218,17 @@ class Breaker:
 
     def _open(self) -> None:
         self.blocked_until = self._clock.monotonic() + self._reset_s
-        self._moved(Position.OPEN)
+        self._moved(BreakerState.OPEN)
 
     def _close(self, now: float) -> None:
         self._inner.close()
         self.blocked_until = 0.0
         self._reset_s = self.policy.reset_s
-        if self.position is not Position.CLOSED:
+        if self.state is not BreakerState.CLOSED:
             self.recovered_at = now
 
-    def _moved(self, position: Position) -> None:
-        self.position = position
+    def _moved(self, state: BreakerState) -> None:
+        self.state = state
         self.version += 1
         self._tell()
 

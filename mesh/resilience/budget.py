@@ -1,4 +1,4 @@
-"""How many calls may be tried again: a budget shared by all requests of a process, and the pauses between tries.
+"""How many calls may be tried again: a budget shared by all requests of a process, and the pauses between attempts.
 
 Every process earns its retries from its own requests, so the bound holds for any number of processes together.
 """
@@ -24,18 +24,18 @@ class RetryPolicy:
     # In the budget at the start, so that a quiet mesh can retry at all.
     floor: float = 20.0
     # The most that can be saved up for a burst of failures.
-    most: float = 40.0
-    # Tries of one unary call, the first included.
+    max_balance: float = 40.0
+    # Attempts of one unary call, the first included.
     attempts: int = 3
     first_pause_s: float = 0.02
-    longest_pause_s: float = 1.0
+    max_pause_s: float = 1.0
 
 
 class RetryBudget:
     """A token bucket: requests put in, retries take out.
 
-    While nothing succeeds, n requests make at most n * (1 + ratio) + most attempts: within 1.2 times from
-    most / (0.2 - ratio) requests on, which is 400 with the defaults.
+    While nothing succeeds, n requests make at most n * (1 + ratio) + max_balance attempts: within 1.2 times from
+    max_balance / (0.2 - ratio) requests on, which is 400 with the defaults.
     """
 
     __slots__ = ("_balance", "_policy", "refused", "requests", "retries")
@@ -50,7 +50,7 @@ class RetryBudget:
     def use(self, policy: RetryPolicy) -> None:
         """Put another policy into force. What was saved up stays, as far as there is room for it."""
         self._policy = policy
-        self._balance = min(policy.most, self._balance)
+        self._balance = min(policy.max_balance, self._balance)
 
     @property
     def balance(self) -> float:
@@ -77,12 +77,12 @@ class RetryBudget:
         return True
 
     def _add(self, amount: float) -> None:
-        self._balance = min(self._policy.most, self._balance + amount)
+        self._balance = min(self._policy.max_balance, self._balance + amount)
 
 
 def pauses(policy: RetryPolicy, attempts: int | None = None) -> Iterator[float]:
     """Seconds to wait before the second, third, ... try (the policy's count, unless told): exponential, full jitter."""
-    wait = wait_random_exponential(multiplier=policy.first_pause_s, max=policy.longest_pause_s)
+    wait = wait_random_exponential(multiplier=policy.first_pause_s, max=policy.max_pause_s)
     state = RetryCallState(Retrying(), None, (), {})
     for number in range(1, attempts or policy.attempts):
         state.attempt_number = number

@@ -10,18 +10,18 @@ from mesh.errors import ResourceExhausted
 class LoadShed:
     """A bound on requests under way. `with shed.enter():` around each."""
 
-    __slots__ = ("_most", "_retry_after_s", "inflight")
+    __slots__ = ("_maximum", "_retry_after_s", "inflight")
 
-    def __init__(self, most: int, retry_after_s: float = 1.0) -> None:
-        self._most = most
+    def __init__(self, maximum: int, retry_after_s: float = 1.0) -> None:
+        self._maximum = maximum
         self._retry_after_s = retry_after_s
         self.inflight = 0
 
     def enter(self) -> LoadShed:
         """Take a place until the `with` block ends. Raises ResourceExhausted (OVERLOADED) when all are taken."""
-        if self.inflight >= self._most:
+        if self.inflight >= self._maximum:
             raise ResourceExhausted(
-                f"{self._most} requests are under way; come back later",
+                f"{self._maximum} requests are under way; come back later",
                 reason="OVERLOADED",
                 retry_after_s=self._retry_after_s,
             )

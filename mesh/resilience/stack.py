@@ -12,7 +12,7 @@ from mesh.clock import SYSTEM, Clock, Deadline
 from mesh.errors import DeadlineExceeded, MeshError, Outcome, from_rpc_error
 from mesh.resilience.breaker import BreakerPolicy
 from mesh.resilience.budget import RetryBudget, RetryPolicy, pauses
-from mesh.resilience.guard import Guard, Guards
+from mesh.resilience.endpoint import Endpoint, Endpoints
 from mesh.resilience.shed import LoadShed
 
 T = TypeVar("T")
@@ -23,9 +23,9 @@ class Stack:
     """Everything that stands between a process and the targets it calls."""
 
     def __init__(
-        self, guards: Guards, *, shed: LoadShed, retry: RetryPolicy | None = None, clock: Clock = SYSTEM
+        self, endpoints: Endpoints, *, shed: LoadShed, retry: RetryPolicy | None = None, clock: Clock = SYSTEM
     ) -> None:
-        self.guards = guards
+        self.endpoints = endpoints
         self.shed = shed
         self.retry = retry or RetryPolicy()
         self.budget = RetryBudget(self.retry)
@@ -34,7 +34,7 @@ class Stack:
     def use(self, breaker: BreakerPolicy, retry: RetryPolicy) -> None:
         """Put other policies into force, for what comes from now on."""
         self.retry = retry
-        self.guards.use(breaker)
+        self.endpoints.use(breaker)
         self.budget.use(retry)
 
     async def call(
@@ -46,12 +46,12 @@ class Stack:
         a layer. Cancelling cancels the call and counts nowhere.
         """
         with self.shed.enter():
-            guard = self.guards.of(target)
+            endpoint = self.endpoints.of(target)
             self.budget.on_request()
             waits = pauses(self.retry)
             while True:
                 try:
-                    return await self._once(guard, work, deadline)
+                    return await self._once(endpoint, work, deadline)
                 except MeshError as error:
                     pause = self._pause(error, next(waits, None) if retry_safe else None, deadline)
                     if pause is None:
@@ -67,24 +67,24 @@ class Stack:
             return None
         return wait
 
-    async def _once(self, guard: Guard, work: Callable[[float], Awaitable[T]], deadline: Deadline) -> T:
+    async def _once(self, endpoint: Endpoint, work: Callable[[float], Awaitable[T]], deadline: Deadline) -> T:
         if deadline.passed():
             raise DeadlineExceeded("no time was left for the call")
-        with guard.admit() as permit:
+        with endpoint.admit() as permit:
             try:
                 async with asyncio.timeout(deadline.left()):
                     result = await work(deadline.left())
             except TimeoutError as error:
                 late = DeadlineExceeded("the call did not end in time")
-                guard.settle(permit, late)
+                endpoint.settle(permit, late)
                 raise late from error
             except grpc.aio.AioRpcError as error:
                 known = from_rpc_error(error)
-                guard.settle(permit, known)
+                endpoint.settle(permit, known)
                 raise known from error
             except MeshError as error:
-                guard.settle(permit, error)
+                endpoint.settle(permit, error)
                 raise
-            guard.settle(permit, None)
+            endpoint.settle(permit, None)
             self.budget.on_outcome(Outcome.OK)
             return result

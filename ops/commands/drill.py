@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ops import console
+from ops.drills.environment import running_environment
 from ops.drills.located import FileError
 from ops.drills.report import write_report
 from ops.drills.runner import Outcome, run
 from ops.drills.spec import Drill, read
-from ops.drills.stage import running_stage
 from ops.drills.verdict import as_json
 from ops.failure import ExitCode, Failure
 from ops.session import running_supervisor, state_of, wait_for
@@ -68,7 +68,7 @@ def run_drill(  # noqa: PLR0917 - typer reads a command line from its parameters
                 chosen,
                 sabotaged=sabotage,
                 say=lambda text: console.say(f"[dim]{text}[/]"),
-                on=running_stage(state) if running else None,
+                on=running_environment(state) if running else None,
             )
         )
     )
@@ -107,7 +107,7 @@ def _read(path: Path, *, sabotaged: bool) -> Drill:
     try:
         return read(path, sabotaged=sabotaged)
     except FileError as error:
-        raise Failure(f"drill refused: {error}", "mend the line named above", ExitCode.USAGE) from error
+        raise Failure(f"drill refused: {error}", "fix the line named above", ExitCode.USAGE) from error
 
 
 def _show(outcome: Outcome, file: Path) -> None:

@@ -16,8 +16,8 @@ from mesh.stack import Stack
 from ops import console
 from ops.failure import ExitCode
 from ops.local.supervisor import Supervisor
+from ops.mesh_status import Load, MeshStatus, Row, mesh_status
 from ops.session import running_supervisor, state_of, wait_for
-from ops.survey import Load, Row, Survey, survey
 
 _WATCH_S: Final = 1.0
 _COLOURS: Final = {
@@ -37,7 +37,7 @@ def status(
     if watch and not as_json:
         _watch(stack, supervisor)
         return
-    seen = wait_for(survey(stack, supervisor))
+    seen = wait_for(mesh_status(stack, supervisor))
     if as_json:
         console.print_json({**asdict(seen), "healthy": seen.healthy})
     else:
@@ -48,11 +48,11 @@ def status(
 def _watch(stack: Stack, supervisor: Supervisor) -> None:
     with Live(console=console.out, auto_refresh=False, screen=console.out.is_terminal) as live:
         while True:
-            live.update(_render(wait_for(survey(stack, supervisor))), refresh=True)
+            live.update(_render(wait_for(mesh_status(stack, supervisor))), refresh=True)
             time.sleep(_WATCH_S)
 
 
-def _render(seen: Survey) -> Group:
+def _render(seen: MeshStatus) -> Group:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("process", "state", "health", "pid", "up", "memory", "running", "queued", "tok/s", "kv", "breaker"):
         table.add_column(name, no_wrap=True)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from ops.drills.requests import Asked, Fate
+from ops.drills.requests import RequestRecord, RequestResult
 from ops.drills.spec import Load
 
 _RETRYABLE: Final = (408, 429, 500, 502, 503, 504)
@@ -27,7 +27,7 @@ class Callers:
         self._keys = {False: key, True: bystanders_key}
         self._stopping = False
         self._began = time.monotonic()
-        self.asked: list[Asked] = []
+        self.records: list[RequestRecord] = []
         self.references: list[str] = []
         self.losses = 0
 
@@ -55,13 +55,13 @@ class Callers:
     async def learn(self) -> str:
         """Ask each question once, undisturbed, for the answers to compare with; what went wrong, or nothing."""
         async with aiohttp.ClientSession() as http:
-            found = [await self._ask(http, Asked(i, self.now())) for i in range(len(self._load.prompts))]
+            found = [await self._ask(http, RequestRecord(i, self.now())) for i in range(len(self._load.prompts))]
         self.references = [one.text for one in found]
         return next((one.error or "an empty answer" for one in found if not (one.finished and one.text)), "")
 
-    def fate(self, asked: Asked) -> Fate:
+    def result(self, record: RequestRecord) -> RequestResult:
         """How a question ended."""
-        return asked.fate(self.references[asked.prompt])
+        return record.result(self.references[record.prompt])
 
     async def _caller(self, http: aiohttp.ClientSession, number: int, *, bystander: bool = False) -> None:
         # Spread over half of the time before the fault. Callers that begin together go on asking together, answer after
@@ -69,52 +69,52 @@ class Callers:
         await asyncio.sleep(0.5 * self._load.before_s * number / self._load.streams)
         prompt = number
         while not self._stopping:
-            asked = await self._ask(http, Asked(prompt % len(self._load.prompts), self.now(), bystander))
-            self.asked.append(asked)
-            if self.fate(asked) is not Fate.ANSWERED:
+            record = await self._ask(http, RequestRecord(prompt % len(self._load.prompts), self.now(), bystander))
+            self.records.append(record)
+            if self.result(record) is not RequestResult.ANSWERED:
                 self.losses += 1
                 # A caller that is turned away at once does not ask again a thousand times a second.
                 await asyncio.sleep(0.05)
             prompt += 1
 
-    async def _ask(self, http: aiohttp.ClientSession, asked: Asked) -> Asked:
+    async def _ask(self, http: aiohttp.ClientSession, record: RequestRecord) -> RequestRecord:
         while True:
-            wait_s = await self._try(http, asked)
-            if wait_s is None or asked.text or asked.client_retries >= self._load.client_retries:
-                asked.ended = self.now()
-                return asked
-            asked.client_retries += 1
-            asked.error = ""
+            wait_s = await self._try(http, record)
+            if wait_s is None or record.text or record.client_retries >= self._load.client_retries:
+                record.ended = self.now()
+                return record
+            record.client_retries += 1
+            record.error = ""
             await asyncio.sleep(wait_s)
 
-    async def _try(self, http: aiohttp.ClientSession, asked: Asked) -> float | None:
+    async def _try(self, http: aiohttp.ClientSession, record: RequestRecord) -> float | None:
         """One try; how long to wait before another would make sense, None where none would."""
         body: dict[str, Any] = {
             "model": self._load.model,
             "stream": True,
             "temperature": 0,
-            "messages": [{"role": "user", "content": self._load.prompts[asked.prompt]}],
+            "messages": [{"role": "user", "content": self._load.prompts[record.prompt]}],
         }
         if self._load.max_tokens is not None:
             body["max_tokens"] = self._load.max_tokens
         try:
             async with asyncio.timeout(self._load.patience_s):
-                async with http.post(self._url, json=body, headers=self._headers(asked)) as response:
-                    asked.status = response.status
+                async with http.post(self._url, json=body, headers=self._headers(record)) as response:
+                    record.status = response.status
                     if response.status != 200:
-                        return _refused(asked, response, await response.read())
-                    await self._read(asked, response)
+                        return _refused(record, response, await response.read())
+                    await self._read(record, response)
         except TimeoutError:
-            asked.error = "the caller's patience is over"
+            record.error = "the caller's patience is over"
         except (aiohttp.ClientError, OSError) as error:
-            asked.error = type(error).__name__
+            record.error = type(error).__name__
             return 0.1
         return None
 
-    def _headers(self, asked: Asked) -> dict[str, str]:
-        return {"authorization": f"Bearer {self._keys[asked.bystander]}", "x-headrace-disclose": "true"}
+    def _headers(self, record: RequestRecord) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._keys[record.bystander]}", "x-headrace-disclose": "true"}
 
-    async def _read(self, asked: Asked, response: aiohttp.ClientResponse) -> None:
+    async def _read(self, record: RequestRecord, response: aiohttp.ClientResponse) -> None:
         finish = False
         async for line in response.content:
             if not line.startswith(_DATA):
@@ -122,29 +122,29 @@ class Callers:
             data = line[len(_DATA) :].strip()
             if data == b"[DONE]":
                 # A finish reason and the last line: only both make an answer.
-                asked.finished = finish
+                record.finished = finish
                 return
             event = msgspec.json.decode(data)
             if "headrace" in event:
-                asked.disclose(event["headrace"])
+                record.disclose(event["headrace"])
             if "error" in event:
-                asked.error = str(event["error"].get("code") or event["error"].get("message"))
+                record.error = str(event["error"].get("code") or event["error"].get("message"))
                 return
             for choice in event.get("choices") or ():
                 if text := choice["delta"].get("content"):
-                    asked.gain(text, self.now())
+                    record.gain(text, self.now())
                 finish = finish or bool(choice.get("finish_reason"))
 
 
-def _refused(asked: Asked, response: aiohttp.ClientResponse, body: bytes) -> float | None:
-    asked.error = f"HTTP {response.status}"
+def _refused(record: RequestRecord, response: aiohttp.ClientResponse, body: bytes) -> float | None:
+    record.error = f"HTTP {response.status}"
     try:
         decoded = msgspec.json.decode(body)
-        asked.error = str(decoded["error"].get("code") or asked.error)
-        asked.disclose(decoded.get("headrace") or {})
+        record.error = str(decoded["error"].get("code") or record.error)
+        record.disclose(decoded.get("headrace") or {})
     except (msgspec.DecodeError, KeyError, AttributeError, TypeError):
         # Not the mesh's own words: Envoy's, for one.
-        asked.attempts = 0
+        record.attempts = 0
     if response.status not in _RETRYABLE:
         return None
     return float(response.headers.get("retry-after-ms", "100")) / 1e3

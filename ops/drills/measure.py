@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ops.drills.requests import Asked, Fate
+from ops.drills.requests import RequestRecord, RequestResult
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Figures:
     p50_s: dict[str, float | None] = field(default_factory=dict)
     p99_s: dict[str, float | None] = field(default_factory=dict)
     first_token_p99_s: dict[str, float | None] = field(default_factory=dict)
-    longest_gap_s: float = 0.0
+    max_gap_s: float = 0.0
     amplification: float = 1.0
     cost_usd: float = 0.0
     eject_s: float | None = None
@@ -56,35 +56,39 @@ class Figures:
     aborted: bool = False
 
 
-def figures(asked: Sequence[Asked], fate: Callable[[Asked], Fate], phases: Phases) -> Figures:
+def figures(
+    record: Sequence[RequestRecord], result: Callable[[RequestRecord], RequestResult], phases: Phases
+) -> Figures:
     """The figures of the callers' side."""
-    fates = Counter(fate(one) for one in asked)
+    fates = Counter(result(one) for one in record)
     by_phase = {
-        name: [one for one in asked if phases.of(one.started) == name] for name in ("before", "during", "after")
+        name: [one for one in record if phases.of(one.started) == name] for name in ("before", "during", "after")
     }
     # A stream that was under way when the fault came has felt it, too.
-    there = [one for one in asked if one.ended >= phases.broken_at and one.started < phases.healed_at]
+    there = [one for one in record if one.ended >= phases.broken_at and one.started < phases.healed_at]
     touched = [one for one in there if not one.bystander]
-    whole = {name: [one for one in ones if fate(one) is Fate.ANSWERED] for name, ones in by_phase.items()}
+    whole = {name: [one for one in ones if result(one) is RequestResult.ANSWERED] for name, ones in by_phase.items()}
     return Figures(
-        requests=len(asked),
-        answered=fates[Fate.ANSWERED],
-        lost=fates[Fate.LOST],
-        severed=fates[Fate.SEVERED],
-        wrong=fates[Fate.WRONG],
-        silent=sum(one.silent for one in asked),
-        spliced=sum(one.spliced for one in asked),
-        bystanders_touched=sum(one.attempts > 1 or fate(one) is not Fate.ANSWERED for one in asked if one.bystander),
-        client_retries=sum(one.client_retries for one in asked),
+        requests=len(record),
+        answered=fates[RequestResult.ANSWERED],
+        lost=fates[RequestResult.LOST],
+        severed=fates[RequestResult.SEVERED],
+        wrong=fates[RequestResult.WRONG],
+        silent=sum(one.silent for one in record),
+        spliced=sum(one.spliced for one in record),
+        bystanders_touched=sum(
+            one.attempts > 1 or result(one) is not RequestResult.ANSWERED for one in record if one.bystander
+        ),
+        client_retries=sum(one.client_retries for one in record),
         p50_s={name: quantile([one.seconds for one in ones], 0.5) for name, ones in whole.items()},
         p99_s={name: quantile([one.seconds for one in ones], 0.99) for name, ones in whole.items()},
         first_token_p99_s={
             name: quantile([one.first_at - one.started for one in ones], 0.99) for name, ones in whole.items()
         },
-        longest_gap_s=round(max((one.longest_gap_s for one in asked), default=0.0), 3),
+        max_gap_s=round(max((one.max_gap_s for one in record), default=0.0), 3),
         amplification=round(sum(one.attempts for one in touched) / len(touched), 3) if touched else 1.0,
-        cost_usd=round(sum(one.cost_usd for one in asked), 6),
-        errors=dict(Counter(one.error for one in asked if one.error).most_common(10)),
+        cost_usd=round(sum(one.cost_usd for one in record), 6),
+        errors=dict(Counter(one.error for one in record if one.error).most_common(10)),
     )
 
 

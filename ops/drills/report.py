@@ -9,10 +9,15 @@ from typing import Final
 import msgspec
 
 from ops.drills.charts import Band, Series, chart
-from ops.drills.requests import Fate
+from ops.drills.requests import RequestResult
 from ops.drills.runner import Outcome
 
-_COLOURS: Final = {Fate.ANSWERED: "#2f7d4f", Fate.WRONG: "#8b3fa0", Fate.SEVERED: "#c9772b", Fate.LOST: "#c0392b"}
+_COLOURS: Final = {
+    RequestResult.ANSWERED: "#2f7d4f",
+    RequestResult.WRONG: "#8b3fa0",
+    RequestResult.SEVERED: "#c9772b",
+    RequestResult.LOST: "#c0392b",
+}
 _BIN_S: Final = 0.25
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
@@ -64,17 +69,17 @@ def _charts(outcome: Outcome) -> str:
     phases = outcome.phases
     band = Band(phases.broken_at, phases.healed_at, "broken")
     span = phases.ended_at
-    asked = outcome.asked
+    records = outcome.records
     times = [
-        Series(fate.value, colour, [(one.started, one.seconds) for one, was in asked if was is fate])
-        for fate, colour in _COLOURS.items()
+        Series(result.value, colour, [(one.started, one.seconds) for one, was in records if was is result])
+        for result, colour in _COLOURS.items()
     ]
-    first = Series("first token", "#2a6fb0", [(o.started, o.first_at - o.started) for o, _ in asked if o.text])
-    gaps = Series("longest gap", "#c9772b", [(one.started, one.longest_gap_s) for one, _ in asked if one.text])
-    ends = [(one.ended, fate is Fate.ANSWERED) for one, fate in asked]
+    first = Series("first token", "#2a6fb0", [(o.started, o.first_at - o.started) for o, _ in records if o.text])
+    gaps = Series("longest gap", "#c9772b", [(one.started, one.max_gap_s) for one, _ in records if one.text])
+    ends = [(one.ended, result is RequestResult.ANSWERED) for one, result in records]
     rates = [
-        Series("answered", _COLOURS[Fate.ANSWERED], _rate([at for at, well in ends if well], span), line=True),
-        Series("failed", _COLOURS[Fate.LOST], _rate([at for at, well in ends if not well], span), line=True),
+        Series("answered", _COLOURS[RequestResult.ANSWERED], _rate([at for at, well in ends if well], span), line=True),
+        Series("failed", _COLOURS[RequestResult.LOST], _rate([at for at, well in ends if not well], span), line=True),
     ]
     return (
         chart("Time to the whole answer, by when it was asked", " s", times, band, span)

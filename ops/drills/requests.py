@@ -9,7 +9,7 @@ from typing import Any, Final
 _NEVER: Final = -1.0
 
 
-class Fate(enum.Enum):
+class RequestResult(enum.Enum):
     """How a question ended for its caller."""
 
     ANSWERED = "answered"
@@ -22,7 +22,7 @@ class Fate(enum.Enum):
 
 
 @dataclass
-class Asked:
+class RequestRecord:
     """One question, filled in as its answer comes."""
 
     prompt: int
@@ -32,7 +32,7 @@ class Asked:
     first_at: float = _NEVER
     ended: float = _NEVER
     # The longest wait between two pieces.
-    longest_gap_s: float = 0.0
+    max_gap_s: float = 0.0
     finished: bool = False
     # The error as the caller was told it; empty where none was.
     error: str = ""
@@ -48,7 +48,7 @@ class Asked:
         if self.first_at == _NEVER:
             self.first_at = now
         else:
-            self.longest_gap_s = max(self.longest_gap_s, now - self._last)
+            self.max_gap_s = max(self.max_gap_s, now - self._last)
         self._last = now
         self.text += text
 
@@ -60,13 +60,13 @@ class Asked:
         self.cost_usd = float(disclosed.get("cost_usd") or 0.0)
         self.reasons = [str(attempt["reason"]) for attempt in attempts if attempt.get("reason")]
 
-    def fate(self, reference: str) -> Fate:
+    def result(self, reference: str) -> RequestResult:
         """How it ended, held against the undisturbed answer."""
         if not (reference.startswith(self.text) and (not self.finished or self.text == reference)):
-            return Fate.WRONG
+            return RequestResult.WRONG
         if self.finished:
-            return Fate.ANSWERED
-        return Fate.SEVERED if self.text else Fate.LOST
+            return RequestResult.ANSWERED
+        return RequestResult.SEVERED if self.text else RequestResult.LOST
 
     @property
     def silent(self) -> bool:

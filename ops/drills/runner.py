@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ops.drills.breaking import breakages, broken
+from ops.drills.environment import DrillEnvironment, own_environment
+from ops.drills.fault_injection import broken, injected_faults
 from ops.drills.load import Callers
 from ops.drills.measure import Figures, Phases, figures
-from ops.drills.requests import Asked, Fate
+from ops.drills.requests import RequestRecord, RequestResult
 from ops.drills.spec import Drill
-from ops.drills.stage import Stage, own_stage
 from ops.drills.verdict import Check, judge
 from ops.drills.watch import Watch, watching
 from ops.failure import ExitCode, Failure
@@ -33,7 +33,7 @@ class Outcome:
     checks: tuple[Check, ...]
     figures: Figures
     phases: Phases
-    asked: tuple[tuple[Asked, Fate], ...]
+    records: tuple[tuple[RequestRecord, RequestResult], ...]
     events: tuple[tuple[float, str], ...]
 
     @property
@@ -42,47 +42,49 @@ class Outcome:
         return all(check.passed for check in self.checks)
 
 
-async def run(drill: Drill, *, sabotaged: bool, say: Callable[[str], None], on: Stage | None = None) -> Outcome:
+async def run(
+    drill: Drill, *, sabotaged: bool, say: Callable[[str], None], on: DrillEnvironment | None = None
+) -> Outcome:
     """Play the drill on a stack of its own, or on one that runs. Raises Failure where it cannot be played."""
     if on is not None:
         return await _play(drill, on, sabotaged, say)
     say("bringing the stack up")
-    async with own_stage(drill) as stage:
-        outcome = await _play(drill, stage, sabotaged, say)
+    async with own_environment(drill) as environment:
+        outcome = await _play(drill, environment, sabotaged, say)
         say("taking the stack down")
     return outcome
 
 
-async def _play(drill: Drill, stage: Stage, sabotaged: bool, say: Callable[[str], None]) -> Outcome:
-    faults = breakages(drill, stage)
-    if drill.load.bystanders and not stage.bystanders_key:
+async def _play(drill: Drill, environment: DrillEnvironment, sabotaged: bool, say: Callable[[str], None]) -> Outcome:
+    faults = injected_faults(drill, environment)
+    if drill.load.bystanders and not environment.bystanders_key:
         raise Failure("bystanders need a key of another tenant", "play the drill on its own stack", ExitCode.USAGE)
-    callers = Callers(drill.load, stage.url, stage.key, stage.bystanders_key)
+    callers = Callers(drill.load, environment.url, environment.key, environment.bystanders_key)
     if problem := await callers.learn():
         raise Failure(f"the mesh does not answer before anything is broken: {problem}", "see: headrace status")
     targets = [part.target for part in drill.faults if part.what != "partition"]
     called: dict[str, int] = {}
-    async with callers.running(), watching(stage.stack, targets, callers.now) as watch:
+    async with callers.running(), watching(environment.stack, targets, callers.now) as watch:
         say(f"{drill.load.streams} callers ask")
         whole = await _pass(callers, drill, drill.load.before_s)
-        before = _called(stage)
+        before = _called(environment)
         async with broken(faults, callers.now) as broken_at:
             watch.events.append((broken_at, "broken"))
             say("broken")
             whole = whole and await _pass(callers, drill, drill.load.during_s)
         healed_at = callers.now()
-        called = {name: count - before[name] for name, count in _called(stage).items()}
+        called = {name: count - before[name] for name, count in _called(environment).items()}
         watch.events.append((healed_at, "healed"))
         say("healed")
         whole = whole and await _pass(callers, drill, drill.load.after_s, lambda: _is_well(watch, callers, healed_at))
         say("the last answers come in")
     phases = Phases(broken_at, healed_at, callers.now())
-    seen = figures(callers.asked, callers.fate, phases)
+    seen = figures(callers.records, callers.result, phases)
     _add_watched(seen, watch, phases, drill)
     seen.called, seen.aborted = called, not whole
-    asked = tuple((one, callers.fate(one)) for one in callers.asked)
+    records = tuple((one, callers.result(one)) for one in callers.records)
     checks = judge(drill.expect, seen)
-    return Outcome(drill, sabotaged, checks, seen, phases, asked, tuple(sorted(watch.events)))
+    return Outcome(drill, sabotaged, checks, seen, phases, records, tuple(sorted(watch.events)))
 
 
 def _never() -> bool:
@@ -105,8 +107,8 @@ async def _pass(callers: Callers, drill: Drill, seconds: float, enough: Callable
     return callers.losses <= drill.abort_losses
 
 
-def _called(stage: Stage) -> dict[str, int]:
-    return {name: int(provider.report()["calls"]) for name, provider in stage.providers.items()}
+def _called(environment: DrillEnvironment) -> dict[str, int]:
+    return {name: int(provider.report()["calls"]) for name, provider in environment.providers.items()}
 
 
 def _add_watched(seen: Figures, watch: Watch, phases: Phases, drill: Drill) -> None:

@@ -107,12 +107,12 @@ class Expect(Struct, frozen=True, forbid_unknown_fields=True):
     # Attempts for each request while the fault is there.
     amplification: Positive | None = None
     cost_usd: NonNegative | None = None
-    spliced_at_least: Annotated[int, Meta(ge=0)] = 0
+    min_spliced: Annotated[int, Meta(ge=0)] = 0
     # Questions of bystanders that did not end well, or took more than one attempt.
     bystanders_touched: Annotated[int, Meta(ge=0)] | None = None
     # Calls that a provider received while the fault was there.
-    called_at_least: dict[str, int] = {}
-    called_at_most: dict[str, int] = {}
+    min_called: dict[str, int] = {}
+    max_called: dict[str, int] = {}
     # Deployments whose breaker must not open.
     breaker_closed: tuple[str, ...] = ()
 
@@ -166,7 +166,7 @@ def _check(drill: Drill, path: Path, located: Located) -> None:
         _check_fault(drill, part, ("faults", i), located)
     if drill.expect.bystanders_touched is not None and not drill.load.bystanders:
         raise located.problem(("expect", "bystanders_touched"), "the load has no bystanders")
-    for field in ("called_at_least", "called_at_most"):
+    for field in ("min_called", "max_called"):
         for name in getattr(drill.expect, field):
             if name not in drill.stack.providers:
                 raise located.problem(("expect", field, name), "is no provider of the stack")

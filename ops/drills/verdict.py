@@ -38,10 +38,10 @@ def judge(expect: Expect, seen: Figures) -> tuple[Check, ...]:
         ("the other tenant's questions touched", expect.bystanders_touched, seen.bystanders_touched, ""),
     )
     checks += [_at_most(what, limit, value, unit) for what, limit, value, unit in wanted if limit is not None]
-    if expect.spliced_at_least:
-        checks.append(_at_least("streams resumed", expect.spliced_at_least, seen.spliced))
-    checks += [_at_least(f"calls of {n}", least, seen.called.get(n, 0)) for n, least in expect.called_at_least.items()]
-    checks += [_at_most(f"calls of {n}", most, seen.called.get(n, 0)) for n, most in expect.called_at_most.items()]
+    if expect.min_spliced:
+        checks.append(_at_least("streams resumed", expect.min_spliced, seen.spliced))
+    checks += [_at_least(f"calls of {n}", minimum, seen.called.get(n, 0)) for n, minimum in expect.min_called.items()]
+    checks += [_at_most(f"calls of {n}", maximum, seen.called.get(n, 0)) for n, maximum in expect.max_called.items()]
     for name in expect.breaker_closed:
         opened = name in seen.opened
         checks.append(Check(f"breaker of {name}", "stays closed", "opened" if opened else "closed", not opened))

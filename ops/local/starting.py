@@ -102,6 +102,6 @@ def _failed(name: str, what: str, state: StateDir) -> Failure:
     lines = "\n".join(f"    {line}" for line in last_lines(state.log(name), _LOG_LINES))
     return Failure(
         f"{what}\n  the end of {state.log(name)}:\n{lines}",
-        "mend what the log says, then: headrace up",
+        "fix what the log says, then: headrace up",
         ExitCode.UNAVAILABLE,
     )

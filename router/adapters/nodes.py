@@ -18,8 +18,8 @@ from mesh.mux import MuxChannel
 from router.core import progress
 from router.core.catalog import Timers
 from router.core.fleet import Candidate, Replica
-from router.core.gates import tokens_of
 from router.core.progress import Progress
+from router.core.release_policy import tokens_of
 
 _METHOD: Final = "/headrace.inference.v1.Inference/Generate"
 # A replica that left may finish what it has: its channel is closed when that is over, or after this long.
@@ -217,7 +217,7 @@ class WatchedStream:
 
     def _late(self, reason: str) -> None:
         cls = StreamCut if self._progress.first_at else Unavailable
-        self._expire(cls("the node fell silent", reason=reason))
+        self._expire(cls("no data received from the node", reason=reason))
 
     def _expire(self, error: MeshError) -> None:
         self._error = error

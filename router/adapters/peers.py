@@ -18,7 +18,7 @@ from headrace.router.v1 import router_pb2, router_pb2_grpc
 from mesh.channel import open_channel
 from mesh.clock import Clock
 from mesh.discovery import SnapshotWatcher
-from router.core.opinions import adopt
+from router.core.breaker_feed import adopt
 from router.core.router import Router
 
 _log = structlog.get_logger()
@@ -66,7 +66,7 @@ class Peers:
                 try:
                     # No deadline: the stream lives as long as the peer does.
                     async for response in stub.WatchBreakers(router_pb2.WatchBreakersRequest(), wait_for_ready=True):
-                        news = adopt(response, self._router.fleet.guards, self._router.deployments)
+                        news = adopt(response, self._router.fleet.endpoints, self._router.deployments)
                         if news:
                             _log.info("breakers.adopted", peer=replica_id, news=news)
                 except grpc.aio.AioRpcError as error:

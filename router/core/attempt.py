@@ -9,9 +9,9 @@ from mesh.errors import MeshError, NotFound, Outcome, StreamCut, Unavailable
 from mesh.resilience import Permit
 from router.core.catalog import Timers
 from router.core.fleet import Candidate
-from router.core.gates import tokens_of
 from router.core.ports import NodeStream
 from router.core.prices import cost_of
+from router.core.release_policy import tokens_of
 
 
 class Attempt:
@@ -82,7 +82,7 @@ class Attempt:
             self.usage = summary.usage
             self.revision = summary.revision or self.revision
             self.cost = cost_of(self.candidate.deployment.price, summary.usage)
-            self.candidate.guard.settle(self._permit, None)
+            self.candidate.endpoint.settle(self._permit, None)
             if self.first_s is not None:
                 self.candidate.ttft.add(self.first_s)
 
@@ -96,7 +96,7 @@ class Attempt:
             self._stream.cancel()
             self._charge(prompt_tokens)
             if counts:
-                self.candidate.guard.settle(self._permit, error)
+                self.candidate.endpoint.settle(self._permit, error)
             self._permit.release()
 
     def abandon(self, reason: str, prompt_tokens: int) -> None:

@@ -22,7 +22,7 @@ _REFUSAL: Final = re.compile(
     re.IGNORECASE,
 )
 # Figures of a long prompt are taken over its beginning; what matters to difficulty is said early.
-_MOST_CHARS: Final = 20_000
+_MAX_CHARS: Final = 20_000
 # An answer is repetitive when one phrase of so many words makes up much of it.
 _PHRASE_WORDS: Final = 4
 
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 def prompt_features(text: str) -> dict[str, float]:
     """Features of the last question asked."""
-    text = text[:_MOST_CHARS]
+    text = text[:_MAX_CHARS]
     words = text.split()
     count = max(1, len(words))
     return {

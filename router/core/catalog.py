@@ -92,15 +92,15 @@ class Commit(Struct, frozen=True, forbid_unknown_fields=True):
 
     tokens: Count = 1
     # Never hold longer than this after the first token.
-    longest_s: Positive = 2.0
+    max_s: Positive = 2.0
 
 
-class JudgeModel(Struct, frozen=True, forbid_unknown_fields=True):
+class JudgeModelSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """A deployment that grades whole answers from 0 to 10, where the calibrated confidence leaves doubt."""
 
     deployment: Name
     # The lowest grade that is good enough.
-    least: Annotated[int, Meta(ge=1, le=10)] = 6
+    min_grade: Annotated[int, Meta(ge=1, le=10)] = 6
     # An answer with at least this confidence is kept without asking; 1: every answer is graded.
     sure: Share = 1.0
     # A judge that is later than this is not waited for, and the answer is kept.
@@ -114,7 +114,7 @@ class Cascade(Struct, frozen=True, forbid_unknown_fields=True):
     calibration: Name
     # Tokens that are held back and judged; 0: the whole answer.
     window_tokens: Annotated[int, Meta(ge=0)] = 0
-    judge: JudgeModel | None = None
+    judge: JudgeModelSettings | None = None
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,7 +149,7 @@ class Breaker(Struct, frozen=True, forbid_unknown_fields=True):
 
     failures: Count = 5
     reset_s: Positive = 1.0
-    longest_reset_s: Positive = 3.0
+    max_reset_s: Positive = 3.0
     probe_lease_s: Positive = 30.0
 
 
@@ -159,7 +159,7 @@ class Retry(Struct, frozen=True, forbid_unknown_fields=True):
     ratio: Share = 0.1
     success_ratio: Share = 0.5
     floor: NonNegative = 20.0
-    most: NonNegative = 40.0
+    max_balance: NonNegative = 40.0
 
 
 class Ramp(Struct, frozen=True, forbid_unknown_fields=True):

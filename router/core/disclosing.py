@@ -10,16 +10,16 @@ from router.core.attempt import Attempt
 
 
 def disclose(
-    attempts: Sequence[Attempt], asides: Sequence[Attempt], *, escalated: bool, spliced: bool, fallback: bool
+    attempts: Sequence[Attempt], side_attempts: Sequence[Attempt], *, escalated: bool, spliced: bool, fallback: bool
 ) -> generation_pb2.Disclosure:
     """What is said of a request: its attempts, what was asked beside them, who gave the answer or tried to last."""
     disclosure = generation_pb2.Disclosure(
         escalated=escalated,
         spliced=spliced,
         fallback=fallback,
-        cost_micro_usd=sum(attempt.cost for attempt in (*attempts, *asides)),
+        cost_micro_usd=sum(attempt.cost for attempt in (*attempts, *side_attempts)),
     )
-    for attempt in (*attempts, *asides):
+    for attempt in (*attempts, *side_attempts):
         _add(disclosure, attempt)
     answering = [a for a in attempts if a.ended_s is None or a.outcome is Outcome.OK] or list(attempts)
     if answering and not fallback:

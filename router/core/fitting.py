@@ -14,7 +14,7 @@ from router.core.calibration import Logistic
 Floats = npt.NDArray[np.float64]
 # A ridge on standardized weights: few labels must not make a feature certain.
 _RIDGE = 1.0
-_MOST_STEPS = 50
+_MAX_STEPS = 50
 
 
 class Curve(NamedTuple):
@@ -67,7 +67,7 @@ def fit(names: Sequence[str], features: Floats, labels: Floats) -> Logistic:
     penalty = np.full(design.shape[1], _RIDGE)
     penalty[0] = 0.0
     weights = np.zeros(design.shape[1])
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         chance = 1.0 / (1.0 + np.exp(-np.clip(design @ weights, -30, 30)))
         gradient = design.T @ (labels - chance) - penalty * weights
         curvature = (design * (chance * (1 - chance))[:, None]).T @ design + np.diag(penalty + 1e-9)

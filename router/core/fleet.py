@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mesh.resilience import Guard, Guards
+from mesh.resilience import Endpoint, Endpoints
 from router.core.catalog import Deployment, Ramp
 from router.core.latency import Latency
 from router.core.pacing import Pacer
@@ -75,14 +75,14 @@ class Candidate:
     """
 
     __slots__ = (
-        *("can_resume", "context", "deployment", "deployment_hash", "guard", "hash", "key", "price", "replica"),
+        *("can_resume", "context", "deployment", "deployment_hash", "endpoint", "hash", "key", "price", "replica"),
         *("revision", "ttft"),
     )
 
-    def __init__(self, deployment: Deployment, replica: Replica, guard: Guard) -> None:
+    def __init__(self, deployment: Deployment, replica: Replica, endpoint: Endpoint) -> None:
         self.deployment = deployment
         self.replica = replica
-        self.guard = guard
+        self.endpoint = endpoint
         self.key = key_of(deployment, replica.id)
         self.hash = hash_of(replica.id)
         self.deployment_hash = hash_of(deployment.name)
@@ -104,7 +104,7 @@ class Candidate:
 
     def share(self, now: float, ramp: Ramp) -> float:
         """How much of its full share it gets: less than 1 for a while after it joined or recovered."""
-        since = max(self.replica.joined_at, self.guard.breaker.recovered_at)
+        since = max(self.replica.joined_at, self.endpoint.breaker.recovered_at)
         if now >= since + ramp.seconds:
             return 1.0
         return ramp.start + (1.0 - ramp.start) * (now - since) / ramp.seconds
@@ -113,8 +113,8 @@ class Candidate:
 class Fleet:
     """All candidates. Updated from the control plane's snapshot and from the routing file; never shrinks by itself."""
 
-    def __init__(self, guards: Guards) -> None:
-        self.guards = guards
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.endpoints = endpoints
         self.replicas: dict[str, Replica] = {}
         # Moves with every change of the members; whatever was worked out from them is then out of date.
         self.version = 0
@@ -176,7 +176,7 @@ class Fleet:
             table[deployment.name] = tuple(row)
             kept.update((candidate.key, candidate) for candidate in row)
         for key in self._candidates.keys() - kept.keys():
-            self.guards.forget(key)
+            self.endpoints.forget(key)
         self._candidates, self._by_deployment = kept, table
         self.version += 1
 
@@ -185,7 +185,7 @@ class Fleet:
         old = self._candidates.get(key)
         if old is not None and old.replica is replica and old.deployment == deployment:
             return old
-        return Candidate(deployment, replica, self.guards.of(key))
+        return Candidate(deployment, replica, self.endpoints.of(key))
 
 
 def key_of(deployment: Deployment, replica_id: str) -> str:

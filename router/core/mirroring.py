@@ -15,10 +15,10 @@ from router.core.catalog import Timers
 from router.core.fleet import Candidate
 from router.core.ports import Metrics, Nodes
 
-_MOST: Final = 64
+_MAX: Final = 64
 # A probe has to show that tokens come, not what they say.
 _PROBE_TOKENS: Final = 4
-_LONGEST_S: Final = 120.0
+_MAX_S: Final = 120.0
 SHADOW, PROBE = "shadow", "probe"
 
 
@@ -57,13 +57,13 @@ class Mirrors:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _mirror(self, candidate: Candidate, request: inference_pb2.GenerateRequest, timers: Timers, cause: str) -> None:
-        if len(self._tasks) >= _MOST:
+        if len(self._tasks) >= _MAX:
             return
         try:
-            permit = candidate.guard.admit()
+            permit = candidate.endpoint.admit()
         except MeshError:
             return
-        stream = self._nodes.open(candidate, request, timers, Deadline(_LONGEST_S, self._clock))
+        stream = self._nodes.open(candidate, request, timers, Deadline(_MAX_S, self._clock))
         attempt = Attempt(candidate, 0, cause, permit, stream, clock=self._clock, timers=timers)
         task = asyncio.create_task(self._drain(attempt), name=f"{cause}:{candidate.key}")
         self._tasks.add(task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.common.v1 import generation_pb2
 from router.core.catalog import Price
-from router.core.demand import Demand
+from router.core.request_profile import RequestProfile
 
 
 def cost_of(price: Price, usage: generation_pb2.Usage) -> int:
@@ -15,13 +15,13 @@ def cost_of(price: Price, usage: generation_pb2.Usage) -> int:
     return -int(-total // 1)
 
 
-def estimate(price: Price, demand: Demand) -> float:
+def estimate(price: Price, profile: RequestProfile) -> float:
     """What a request may cost at least: its prompt, and all that it may produce, or one token where it does not say."""
-    return demand.prompt_tokens * price.input + demand.choices * max(1, demand.max_tokens) * price.output
+    return profile.prompt_tokens * price.input + profile.choices * max(1, profile.max_tokens) * price.output
 
 
-def affordable(price: Price, demand: Demand, budget: float) -> int | None:
+def affordable(price: Price, profile: RequestProfile, budget: float) -> int | None:
     """How many tokens each choice may produce within the budget; None: as many as it likes."""
     if price.output <= 0:
         return None
-    return max(1, int((budget - demand.prompt_tokens * price.input) / (price.output * demand.choices)))
+    return max(1, int((budget - profile.prompt_tokens * price.input) / (price.output * profile.choices)))

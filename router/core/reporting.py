@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
-from mesh.resilience import Position
+from mesh.resilience import BreakerState
 from router.core.catalog import Deployment, Route
 from router.core.fleet import Candidate
 from router.core.router import Router
@@ -19,7 +19,7 @@ def state_of(router: Router, clock: Clock) -> router_pb2.GetStateResponse:
         entry = response.deployments.add(
             name=deployment.name, service=deployment.service, model=deployment.model, breaker=_breaker(candidates)
         )
-        busy = min((c.guard.busy_until - now for c in candidates), default=0.0)
+        busy = min((c.endpoint.busy_until - now for c in candidates), default=0.0)
         if busy > 0:
             entry.backpressure_left.FromNanoseconds(int(busy * 1e9))
         entry.ttft_p95_seconds = max((c.ttft.p95 for c in candidates), default=0.0)
@@ -50,10 +50,10 @@ def _context_of(router: Router, deployment: Deployment) -> int:
 
 def _breaker(candidates: tuple[Candidate, ...]) -> router_pb2.BreakerState.ValueType:
     """A deployment is as well as its best replica."""
-    positions = {candidate.guard.breaker.position for candidate in candidates}
-    for position in (Position.CLOSED, Position.HALF_OPEN, Position.OPEN):
-        if position in positions:
-            return router_pb2.BreakerState.ValueType(int(position))
+    positions = {candidate.endpoint.breaker.state for candidate in candidates}
+    for state in (BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN):
+        if state in positions:
+            return router_pb2.BreakerState.ValueType(int(state))
     return router_pb2.BREAKER_STATE_UNSPECIFIED
 
 
@@ -67,6 +67,6 @@ def _add_replica(entry: router_pb2.DeploymentState, candidate: Candidate) -> Non
         tokens_per_second=replica.tokens_per_second,
         kv_used=replica.kv_used,
         inflight=replica.inflight,
-        breaker=router_pb2.BreakerState.ValueType(int(candidate.guard.breaker.position)),
+        breaker=router_pb2.BreakerState.ValueType(int(candidate.endpoint.breaker.state)),
         revision=candidate.revision,
     )

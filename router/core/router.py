@@ -9,17 +9,17 @@ from headrace.router.v1 import router_pb2
 from mesh.clock import Deadline
 from mesh.errors import NotFound
 from mesh.resilience import BreakerPolicy, RetryPolicy
+from router.core.attempts import Attempts, Dispatch
 from router.core.calibration import Calibration
+from router.core.cascade_policy import CascadePolicy
 from router.core.catalog import Catalog, Route, resolve
-from router.core.choosing import Wish
-from router.core.demand import Demand, demand_of, question_of
+from router.core.decision_trace import DecisionTrace, Recent
 from router.core.fleet import Fleet
-from router.core.judging import Judge
-from router.core.second_opinion import SecondOpinion
+from router.core.judge_model import JudgeModel
+from router.core.request_profile import RequestProfile, profile_of, question_of
+from router.core.selector import SelectionRequest
 from router.core.session import Session
-from router.core.steps import Recent, Steps
 from router.core.strategies import scorers_of
-from router.core.tries import Dispatch, Tries
 
 
 @dataclass(frozen=True)
@@ -50,55 +50,63 @@ class Router:
         self.routes: dict[str, Route] = resolve(routing.catalog)
         self.deployments = frozenset(d.name for d in routing.catalog.deployments)
         self.refused = ""
-        self._dispatch.chooser.ramp = routing.catalog.ramp
+        self._dispatch.selector.ramp = routing.catalog.ramp
         self._dispatch.stack.use(*policies_of(routing.catalog))
         self.fleet.use(routing.catalog.deployments)
 
     def session(self, request: router_pb2.GenerateRequest, deadline: Deadline) -> Session:
         """A session for the request. Raises NotFound for a model that is not there for this tenant."""
         route = self.routes.get(request.generation.model)
-        demand = demand_of(request)
-        if route is None or (route.model.tenants and demand.tenant not in route.model.tenants):
+        profile = profile_of(request)
+        if route is None or (route.model.tenants and profile.tenant not in route.model.tenants):
             raise NotFound("no model has this name", field="model", reason="MODEL_NOT_FOUND")
-        steps = Steps(self._dispatch.clock)
+        trace = DecisionTrace(self._dispatch.clock)
         cascade = self.routing.calibrations.get(route.model.name)
         question = question_of(request.generation) if cascade or route.model.keywords else ""
-        wish = Wish(demand, route, scorers_of(route.model, question, demand.labels))
+        selection = SelectionRequest(profile, route, scorers_of(route.model, question, profile.labels))
         if route.model.cascade and route.model.cascade.window_tokens:
             # A window is judged before the node's own figures come at the end.
-            wish.logprobs = not request.generation.sampling.logprobs
+            selection.logprobs = not request.generation.sampling.logprobs
         timers = self.routing.catalog.timers
-        tries = Tries(self._dispatch, request, wish, timers=timers, deadline=deadline, steps=steps)
-        judge = self._judge(tries, cascade, question, steps) if cascade else None
-        session = Session(tries, steps, judge)
-        self.recent.add(demand.request_id, steps, session.disclosure)
-        self._shadow(request, route, demand)
+        attempts = Attempts(self._dispatch, request, selection, timers=timers, deadline=deadline, trace=trace)
+        cascade_policy = self._cascade_policy(attempts, cascade, question, trace) if cascade else None
+        session = Session(attempts, trace, cascade_policy)
+        self.recent.add(profile.request_id, trace, session.disclosure)
+        self._shadow(request, route, profile)
         return session
 
-    def _judge(self, tries: Tries, calibration: Calibration, question: str, steps: Steps) -> Judge:
-        wish = tries.wish
-        judge = Judge(
-            wish.route, calibration, question, wants_json=wish.demand.structured, metrics=self._dispatch.metrics
+    def _cascade_policy(
+        self, attempts: Attempts, calibration: Calibration, question: str, trace: DecisionTrace
+    ) -> CascadePolicy:
+        selection = attempts.selection
+        cascade_policy = CascadePolicy(
+            selection.route,
+            calibration,
+            question,
+            wants_json=selection.profile.structured,
+            metrics=self._dispatch.metrics,
         )
-        cascade = wish.route.model.cascade
+        cascade = selection.route.model.cascade
         if cascade is not None and cascade.judge is not None:
-            judge.second = SecondOpinion(self._dispatch, self.routing.catalog, cascade.judge, tries, steps=steps)
-        return judge
+            cascade_policy.second = JudgeModel(
+                self._dispatch, self.routing.catalog, cascade.judge, attempts, trace=trace
+            )
+        return cascade_policy
 
-    def _shadow(self, request: router_pb2.GenerateRequest, route: Route, demand: Demand) -> None:
+    def _shadow(self, request: router_pb2.GenerateRequest, route: Route, profile: RequestProfile) -> None:
         shadow = route.model.shadow
         candidates = self.fleet.candidates(shadow.deployment) if shadow else ()
-        if shadow is None or not candidates or not demand.needs <= candidates[0].deployment.capabilities:
+        if shadow is None or not candidates or not profile.needs <= candidates[0].deployment.capabilities:
             return
-        least = min(candidates, key=lambda c: c.replica.outstanding)
-        timers = least.deployment.timers or self.routing.catalog.timers
-        self._dispatch.mirrors.shadow(least, request, timers, shadow.percent)
+        idlest = min(candidates, key=lambda c: c.replica.outstanding)
+        timers = idlest.deployment.timers or self.routing.catalog.timers
+        self._dispatch.mirrors.shadow(idlest, request, timers, shadow.percent)
 
 
 def policies_of(catalog: Catalog) -> tuple[BreakerPolicy, RetryPolicy]:
     """The routing file's breaker and retry sections, in the mesh's terms."""
     breaker, retry = catalog.breaker, catalog.retry
     return (
-        BreakerPolicy(breaker.failures, breaker.reset_s, breaker.longest_reset_s, breaker.probe_lease_s),
-        RetryPolicy(retry.ratio, retry.success_ratio, retry.floor, retry.most),
+        BreakerPolicy(breaker.failures, breaker.reset_s, breaker.max_reset_s, breaker.probe_lease_s),
+        RetryPolicy(retry.ratio, retry.success_ratio, retry.floor, retry.max_balance),
     )

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from router.core.demand import Demand
 from router.core.filters import Moment
 from router.core.fleet import Candidate, hash_of
+from router.core.request_profile import RequestProfile
 
-Scorer = Callable[[Demand, Sequence[Candidate], Moment], list[float]]
+Scorer = Callable[[RequestProfile, Sequence[Candidate], Moment], list[float]]
 
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 # With affinity a replica may have so many times the mean load before the conversation moves on.
 _BOUND = 1.25
 
 
-def load(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
+def load(profile: RequestProfile, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
     """1 when idle, 1/2 when every place is taken, less with a queue; nearly full KV memory counts as much."""
     return [
         min(1.0 / (1.0 + c.replica.outstanding / c.replica.capacity), 1.0 - 0.5 * c.replica.kv_used**4)
@@ -24,14 +24,14 @@ def load(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> lis
     ]
 
 
-def latency(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
+def latency(profile: RequestProfile, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
     """1 for the fastest to the first token, by mean and 95th percentile in equal parts; 1 while nothing is known."""
     seconds = [0.5 * (c.ttft.mean + c.ttft.p95) for c in candidates]
     best = min((s for s in seconds if s > 0.0), default=0.0)
     return [best / s if s > 0.0 else 1.0 for s in seconds]
 
 
-def price(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
+def price(profile: RequestProfile, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
     """1 for the cheapest, and for all when everything is free."""
     costs = [c.price for c in candidates]
     best = min(costs)
@@ -42,13 +42,13 @@ def price(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> li
     return [(best + offset) / (cost + offset) for cost in costs]
 
 
-def weight(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
+def weight(profile: RequestProfile, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
     """The routing file's weight, relative to the largest."""
     largest = max(c.deployment.weight for c in candidates)
     return [c.deployment.weight / largest if largest else 0.0 for c in candidates]
 
 
-def affinity(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
+def affinity(profile: RequestProfile, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
     """1 for the replica that the conversation belongs to, or for its next one when that is loaded above the bound.
 
     Highest random weight hashing (Thaler and Ravishankar, 1998) with bounded loads (Mirrokni et al., 2018).
@@ -57,7 +57,7 @@ def affinity(demand: Demand, candidates: Sequence[Candidate], moment: Moment) ->
     for c in candidates:
         total += c.replica.outstanding
     bound = math.ceil(_BOUND * total / len(candidates))
-    key, best, chosen = demand.prefix, -1, -1
+    key, best, chosen = profile.prefix, -1, -1
     for i, c in enumerate(candidates):
         rank = _mix(key, c.hash)
         if rank > best and c.replica.outstanding < bound:
@@ -67,13 +67,13 @@ def affinity(demand: Demand, candidates: Sequence[Candidate], moment: Moment) ->
     return scores
 
 
-def split(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
+def split(profile: RequestProfile, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
     """1 for the deployment that the user falls to: shares as the weights say, and always the same for one user.
 
     Weighted highest random weight: each deployment draws -weight / ln(u) with u from the hash of user and name. Without
     a user the request itself is hashed, which makes it a plain weighted draw.
     """
-    who = hash_of(f"{demand.tenant}\0{demand.user or demand.request_id}")
+    who = hash_of(f"{profile.tenant}\0{profile.user or profile.request_id}")
     best, chosen = -1.0, 0
     # Replicas of one deployment draw alike.
     for c in candidates:
@@ -85,15 +85,15 @@ def split(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> li
     return [1.0 if c.deployment_hash == chosen else 0.0 for c in candidates]
 
 
-def tier(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
+def tier(profile: RequestProfile, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
     """1 for deployments of the request's own tier."""
-    wanted = demand.labels.get("tier", "")
+    wanted = profile.labels.get("tier", "")
     return [1.0 if c.deployment.tier == wanted else 0.0 for c in candidates]
 
 
-def region(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
+def region(profile: RequestProfile, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
     """1 for deployments in the region that the request's label names."""
-    wanted = demand.labels.get("region", "")
+    wanted = profile.labels.get("region", "")
     return [1.0 if c.deployment.region == wanted else 0.0 for c in candidates]
 
 

@@ -8,9 +8,9 @@ from functools import lru_cache
 
 from router.core import scorers
 from router.core.catalog import KeywordRule, Model
-from router.core.demand import Demand
 from router.core.filters import Moment
 from router.core.fleet import Candidate
+from router.core.request_profile import RequestProfile
 from router.core.scorers import Scorer
 
 Weighted = tuple[tuple[Scorer, float], ...]
@@ -53,7 +53,7 @@ def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _preferred(names: tuple[str, ...]) -> Scorer:
-    def preferred(demand: Demand, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
+    def preferred(profile: RequestProfile, candidates: Sequence[Candidate], moment: Moment) -> list[float]:
         return [1.0 if c.deployment.name in names else 0.0 for c in candidates]
 
     return preferred

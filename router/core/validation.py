@@ -120,10 +120,10 @@ def _options(catalog: Catalog) -> Iterator[Problem]:
         members = {d.name for group in groups for d in group}
         for problem in (*_extras(model, groups, members), *_strategy(model, groups, members)):
             yield Problem(("models", i, *problem.path), problem.reason)
-    if catalog.retry.floor > catalog.retry.most:
-        yield Problem(("retry", "floor"), "larger than `most`")
-    if catalog.breaker.reset_s > catalog.breaker.longest_reset_s:
-        yield Problem(("breaker", "reset_s"), "larger than `longest_reset_s`")
+    if catalog.retry.floor > catalog.retry.max_balance:
+        yield Problem(("retry", "floor"), "larger than `max_balance`")
+    if catalog.breaker.reset_s > catalog.breaker.max_reset_s:
+        yield Problem(("breaker", "reset_s"), "larger than `max_reset_s`")
 
 
 def _extras(model: Model, groups: Groups, members: set[str]) -> Iterator[Problem]:

@@ -71,7 +71,7 @@ def test_sabotage_changes_what_it_names(tmp_path: Path) -> None:
         ("shaky: {}", "paced: {}", 7, "is the name of nodes, too"),
         ("{lost: 0}", "{lost: -1}", 14, "Expected `int` >= 0"),
         ("{lost: 0}", "{bystanders_touched: 0}", 14, "the load has no bystanders"),
-        ("{lost: 0}", "{called_at_least: {nobody: 1}}", 14, "is no provider of the stack"),
+        ("{lost: 0}", "{min_called: {nobody: 1}}", 14, "is no provider of the stack"),
         ("models.0.attempts", "models.7.attempts", 17, "points nowhere"),
         ("stack.routing.models.0.attempts: 1", "load.streams: none", 17, "makes no drill"),
         ("{lost: 0}", "{lost: 0, lost: 1}", 14, "given twice"),

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from gateway.core.keys import Caller
 from gateway.core.openai.answer import Disclosed
 from gateway.core.openai.errors import ErrorDetail, Refusal
-from gateway.core.tally import Tally
+from gateway.core.request_usage import RequestUsage
 from mesh.telemetry import Scope
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -32,11 +32,11 @@ class RequestRefused(Exception):
 
 
 class Exchange:
-    """What one handler works with. The fields below `tally` are what the summary line is made of."""
+    """What one handler works with. The fields below `usage_totals` are what the summary line is made of."""
 
     __slots__ = (
         "_close", "_receive", "_send", "caller", "discloses", "done", "gone", "headers", "method", "model", "path",
-        "reason", "route", "scope", "status", "stream", "tally",
+        "reason", "route", "scope", "status", "stream", "usage_totals",
     )  # fmt: skip
 
     def __init__(self, asgi: Message, receive: Receive, send: Send, *, close: bool) -> None:
@@ -48,7 +48,7 @@ class Exchange:
         self.path: str = asgi["path"]
         self.headers: dict[bytes, bytes] = dict(asgi["headers"])
         self.scope: Scope
-        self.tally = Tally()
+        self.usage_totals = RequestUsage()
         self.route = "none"
         self.status = 0
         self.reason = ""
@@ -68,21 +68,21 @@ class Exchange:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    async def body(self, most: int, within_s: float) -> bytes:
+    async def body(self, maximum: int, within_s: float) -> bytes:
         """The whole body. Raises RequestRefused where it is too large or too slow."""
         length = self.headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > most:
-            raise _too_large(most)
+        if length.isdigit() and int(length) > maximum:
+            raise _too_large(maximum)
         message = await self._receive()
         if not message.get("more_body", False):
-            return self._piece(message, most)
-        pieces = [self._piece(message, most)]
+            return self._piece(message, maximum)
+        pieces = [self._piece(message, maximum)]
         size = len(pieces[0])
         try:
             async with asyncio.timeout(within_s):
                 while message.get("more_body", False):
                     message = await self._receive()
-                    pieces.append(self._piece(message, most - size))
+                    pieces.append(self._piece(message, maximum - size))
                     size += len(pieces[-1])
         except TimeoutError:
             detail = ErrorDetail(
@@ -148,14 +148,14 @@ class Exchange:
             self.gone = True
             task.cancel()
 
-    def _piece(self, message: Message, most: int) -> bytes:
+    def _piece(self, message: Message, maximum: int) -> bytes:
         if message["type"] == "http.disconnect":
             self.gone = True
             raise asyncio.CancelledError
         piece: bytes = message.get("body", b"")
-        if len(piece) > most:
+        if len(piece) > maximum:
             # The rest is read and dropped: closing now would take the answer from a client that still sends.
-            raise _too_large(most)
+            raise _too_large(maximum)
         return piece
 
     async def _start(self, status: int, headers: Headers) -> None:
@@ -166,6 +166,6 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
-def _too_large(most: int) -> RequestRefused:
-    message = f"The request is larger than {most} bytes."
+def _too_large(maximum: int) -> RequestRefused:
+    message = f"The request is larger than {maximum} bytes."
     return RequestRefused(Refusal(413, ErrorDetail(message, "invalid_request_error", None, "request_too_large")))

@@ -9,10 +9,10 @@ from typing import Final
 
 from gateway.adapters.http.exchange import Exchange, Headers, RequestRefused
 from gateway.core.admission import Admission, seconds_of
-from gateway.core.conductor import Ask, Conductor
 from gateway.core.openai.answer import DONE, Disclosed, disclosed_of, usage_of
+from gateway.core.openai.api_requests import ApiRequest
 from gateway.core.openai.errors import ErrorDetail, Refusal, param_of, refusal_of
-from gateway.core.openai.questions import Question
+from gateway.core.request_pipeline import AdmittedRequest, RequestPipeline
 from headrace.common.v1.generation_pb2 import Disclosure
 from mesh.clock import Deadline
 from mesh.errors import DeadlineExceeded, InvalidArgument, MeshError
@@ -28,16 +28,16 @@ class GeneratingEndpoint:
 
     def __init__(
         self,
-        decode: Callable[[bytes], Question],
+        decode: Callable[[bytes], ApiRequest],
         admission: Admission,
-        conductor: Conductor,
+        request_pipeline: RequestPipeline,
         *,
         max_body_bytes: int,
         body_timeout_s: float,
     ) -> None:
         self._decode = decode
         self._admission = admission
-        self._conductor = conductor
+        self._pipeline = request_pipeline
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
 
@@ -50,46 +50,48 @@ class GeneratingEndpoint:
             exchange.model = question.model
             deadline = self._deadline(exchange, question)
             exchange.discloses = _discloses(exchange)
-            ask = Ask(exchange.caller, exchange.scope.request_id, question.user, question.generations, deadline)
+            admitted = AdmittedRequest(
+                exchange.caller, exchange.scope.request_id, question.user, question.generations, deadline
+            )
             with exchange.cancelled_with_client():
                 try:
-                    await self._answer(exchange, question, ask)
+                    await self._answer(exchange, question, admitted)
                 except MeshError as error:
                     exchange.reason = error.reason
                     param = param_of(error.field, question.prompt_field, question.max_tokens_field)
                     await exchange.fail(refusal_of(error, param), _disclosed(exchange))
 
-    async def _answer(self, exchange: Exchange, question: Question, ask: Ask) -> None:
+    async def _answer(self, exchange: Exchange, question: ApiRequest, admitted: AdmittedRequest) -> None:
         try:
-            async with asyncio.timeout(ask.deadline.left() + _GRACE_S):
-                await (self._stream if question.streams else self._whole)(exchange, question, ask)
+            async with asyncio.timeout(admitted.deadline.left() + _GRACE_S):
+                await (self._stream if question.streams else self._whole)(exchange, question, admitted)
         except TimeoutError:
             raise DeadlineExceeded("The request's time was over before its answer was.") from None
 
-    async def _whole(self, exchange: Exchange, question: Question, ask: Ask) -> None:
-        answer, tally = question.answer(), exchange.tally
-        async with aclosing(self._conductor.answer(ask, tally)) as parts:
-            async for part in parts:
-                answer.add(part)
-                if tally.complete:
+    async def _whole(self, exchange: Exchange, question: ApiRequest, admitted: AdmittedRequest) -> None:
+        answer, usage_totals = question.answer(), exchange.usage_totals
+        async with aclosing(self._pipeline.answer(admitted, usage_totals)) as chunks:
+            async for chunk in chunks:
+                answer.add(chunk)
+                if usage_totals.complete:
                     # The client need not wait until the call has ended as well.
-                    body = answer.encode(usage_of(tally.usage), _disclosed(exchange))
-                    await exchange.respond(200, body, _headers(tally.disclosure))
+                    body = answer.encode(usage_of(usage_totals.usage), _disclosed(exchange))
+                    await exchange.respond(200, body, _headers(usage_totals.disclosure))
 
-    async def _stream(self, exchange: Exchange, question: Question, ask: Ask) -> None:
-        stream, tally = question.stream(), exchange.tally
-        async with aclosing(self._conductor.answer(ask, tally)) as parts:
-            async for part in parts:
+    async def _stream(self, exchange: Exchange, question: ApiRequest, admitted: AdmittedRequest) -> None:
+        stream, usage_totals = question.stream(), exchange.usage_totals
+        async with aclosing(self._pipeline.answer(admitted, usage_totals)) as chunks:
+            async for chunk in chunks:
                 if not exchange.stream:
                     # Not earlier: what fails before the router has committed itself gets a status of its own.
-                    await exchange.start_stream(_headers(tally.disclosure))
-                events = stream.events(part)
-                if tally.complete:
-                    await exchange.end(events + stream.last(usage_of(tally.usage), _disclosed(exchange)) + DONE)
+                    await exchange.start_stream(_headers(usage_totals.disclosure))
+                events = stream.events(chunk)
+                if usage_totals.complete:
+                    await exchange.end(events + stream.last(usage_of(usage_totals.usage), _disclosed(exchange)) + DONE)
                 elif events:
                     await exchange.write(events)
 
-    def _deadline(self, exchange: Exchange, question: Question) -> Deadline:
+    def _deadline(self, exchange: Exchange, question: ApiRequest) -> Deadline:
         asked = exchange.header(_TIMEOUT_HEADER.encode())
         if asked is not None:
             return self._admission.deadline(seconds_of(asked, _TIMEOUT_HEADER))
@@ -116,7 +118,7 @@ def _discloses(exchange: Exchange) -> bool:
 
 
 def _disclosed(exchange: Exchange) -> Disclosed | None:
-    disclosure = exchange.tally.disclosure
+    disclosure = exchange.usage_totals.disclosure
     if disclosure is None or not exchange.discloses:
         return None
     return disclosed_of(disclosure, exchange.scope.request_id)

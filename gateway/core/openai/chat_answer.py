@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.core.conductor import Part
 from gateway.core.openai import chat_types as wire
 from gateway.core.openai.answer import FINISH, Disclosed, Heading, Usage, event
+from gateway.core.request_pipeline import Chunk
 from headrace.common.v1 import generation_pb2 as pb
 
 _encode = msgspec.json.Encoder().encode
@@ -58,10 +58,10 @@ class ChatAnswer:
         self._logprobs = sampling.logprobs
         self._choices = [_Choice() for _ in range(sampling.n)]
 
-    def add(self, part: Part) -> None:
+    def add(self, chunk: Chunk) -> None:
         """Take a part in."""
-        self._heading.learn(part.message)
-        for delta in part.message.deltas:
+        self._heading.learn(chunk.message)
+        for delta in chunk.message.deltas:
             self._choices[delta.index].add(delta)
 
     def encode(self, usage: Usage, disclosed: Disclosed | None) -> bytes:
@@ -81,10 +81,10 @@ class ChatStream:
         self._unspoken = set(range(sampling.n))
         self._include_usage = include_usage
 
-    def events(self, part: Part) -> bytes:
+    def events(self, chunk: Chunk) -> bytes:
         """A part as events; empty where it has nothing for the caller."""
-        self._heading.learn(part.message)
-        chunks = (self._chunk(delta) for delta in part.message.deltas)
+        self._heading.learn(chunk.message)
+        chunks = (self._chunk(delta) for delta in chunk.message.deltas)
         return b"".join([event(chunk) for chunk in chunks if chunk is not None])
 
     def last(self, usage: Usage, disclosed: Disclosed | None) -> bytes:

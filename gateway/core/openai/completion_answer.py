@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from gateway.core.conductor import Part
 from gateway.core.openai import completion_types as wire
 from gateway.core.openai.answer import FINISH, Disclosed, Heading, Usage, event
+from gateway.core.request_pipeline import Chunk
 from headrace.common.v1 import generation_pb2 as pb
 
 _encode = msgspec.json.Encoder().encode
@@ -63,11 +63,11 @@ class _Choices:
         texts = echoes or [""] * prompts
         self.all = [_Choice(text, logprobs=sampling.logprobs) for text in texts for _ in range(self._n)]
 
-    def add(self, part: Part) -> list[int]:
+    def add(self, chunk: Chunk) -> list[int]:
         """Take a part in; the indexes of the choices that gained something for the caller."""
         gained = []
-        for delta in part.message.deltas:
-            index = part.prompt * self._n + delta.index
+        for delta in chunk.message.deltas:
+            index = chunk.prompt * self._n + delta.index
             self.all[index].add(delta)
             if delta.text or delta.logprobs or delta.finish_reason:
                 gained.append(index)
@@ -81,10 +81,10 @@ class CompletionAnswer:
         self._heading = heading
         self._choices = _Choices(sampling, prompts, echoes)
 
-    def add(self, part: Part) -> None:
+    def add(self, chunk: Chunk) -> None:
         """Take a part in."""
-        self._heading.learn(part.message)
-        self._choices.add(part)
+        self._heading.learn(chunk.message)
+        self._choices.add(chunk)
 
     def encode(self, usage: Usage, disclosed: Disclosed | None) -> bytes:
         """The answer as JSON."""
@@ -106,10 +106,10 @@ class CompletionStream:
         self._choices = _Choices(sampling, prompts, echoes)
         self._include_usage = include_usage
 
-    def events(self, part: Part) -> bytes:
+    def events(self, chunk: Chunk) -> bytes:
         """A part as events; empty where it has nothing for the caller."""
-        self._heading.learn(part.message)
-        gained = dict.fromkeys(self._choices.add(part))
+        self._heading.learn(chunk.message)
+        gained = dict.fromkeys(self._choices.add(chunk))
         return b"".join([event(self._chunk([self._choices.all[i].take(i)])) for i in gained])
 
     def last(self, usage: Usage, disclosed: Disclosed | None) -> bytes:

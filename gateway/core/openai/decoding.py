@@ -17,7 +17,7 @@ _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 _KEY_BEFORE: Final = re.compile(rb'"([A-Za-z0-9_]{1,64})"\s*:\s*-?\s*\Z')
 _NOT_NUMBERS: Final = (b"NaN", b"Infinity")
 # Field names are the caller's: nothing endless is repeated to them.
-_LONGEST_PARAM: Final = 128
+_MAX_PARAM: Final = 128
 
 
 class Decoder(Generic[T]):
@@ -46,10 +46,10 @@ def _invalid(text: str) -> InvalidArgument:
     what, path = match["what"], (match["path"] or "").removeprefix(".").replace("[...]", "")
     named = _FIELD.fullmatch(what)
     if named is None:
-        field = path[:_LONGEST_PARAM]
+        field = path[:_MAX_PARAM]
         what = what.replace("`", "")
         return InvalidArgument(_sentence(field, what[0].lower() + what[1:]), field=field or None)
-    field = (f"{path}.{named['name']}" if path else named["name"])[:_LONGEST_PARAM]
+    field = (f"{path}.{named['name']}" if path else named["name"])[:_MAX_PARAM]
     if "unknown" in what[: what.index("field")]:
         return InvalidArgument(f"Unrecognized request argument: '{field}'.", field=field, reason="UNKNOWN_PARAMETER")
     return InvalidArgument(f"Missing required argument: '{field}'.", field=field, reason="MISSING_REQUIRED_PARAMETER")

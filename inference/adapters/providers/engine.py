@@ -127,6 +127,6 @@ async def _read(body: aiohttp.StreamReader, due: float, reason: str) -> bytes:
         async with asyncio.timeout(due - time.monotonic()):
             return await body.read(_READ)
     except TimeoutError as error:
-        raise Unavailable("the provider fell silent", reason=reason) from error
+        raise Unavailable("no data received from the provider", reason=reason) from error
     except (aiohttp.ClientError, OSError) as error:
         raise Unavailable("the provider's connection broke", reason="PROVIDER_STREAM_BROKEN") from error

@@ -27,7 +27,7 @@ from inference.core.port import (
     Finish,
     UnsupportedConstraint,
 )
-from inference.core.scheduling.admission import Admission
+from inference.core.scheduling.admission import AdmissionQueue
 
 from .choice import deltas
 from .library import SUPPORTED, Library
@@ -57,7 +57,7 @@ class TensorRtLlmEngine:
     def __init__(self, settings: TensorRtLlmSettings, folder: ModelFolder) -> None:
         self._settings, self._folder = settings, folder
         self._context_length = min(settings.context_length, folder.positions)
-        self._admission = Admission(settings.max_running, settings.max_queued)
+        self._admission = AdmissionQueue(settings.max_running, settings.max_queued)
         self._meter = RateMeter()
         self._library: Library | None = None
         self._llm: Any = None
@@ -203,9 +203,9 @@ class TensorRtLlmEngine:
         if constraint is not None and any(request.emitted):
             # A guide starts anew with each request there: it would take the rest of an answer for a whole one.
             raise UnsupportedConstraint("a constrained answer cannot be continued on TensorRT-LLM")
-        longest = len(request.prompt) + max((len(tokens) for tokens in request.emitted), default=0)
-        if longest >= self._context_length:
-            raise ContextTooLong(f"{longest} tokens leave no room for an answer within {self._context_length}")
+        maximum = len(request.prompt) + max((len(tokens) for tokens in request.emitted), default=0)
+        if maximum >= self._context_length:
+            raise ContextTooLong(f"{maximum} tokens leave no room for an answer within {self._context_length}")
 
 
 def _failure(error: Exception) -> EngineError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.core.scheduling.plan import Plan
+from inference.core.scheduling.scheduled_step import ScheduledStep
 from inference.core.scheduling.table import Rows, SlotTable
 
 from .runner_api import StepBatch
@@ -21,9 +21,9 @@ class DrawnRows:
     offsets: NDArray[np.int32]  # [R]
 
 
-def step_batch(table: SlotTable, plan: Plan) -> tuple[StepBatch, DrawnRows]:
+def step_batch(table: SlotTable, scheduled: ScheduledStep) -> tuple[StepBatch, DrawnRows]:
     """The batch of a plan. Drafts are read from where the table holds them, behind the known tokens."""
-    rows, counts = plan.rows, plan.counts
+    rows, counts = scheduled.rows, scheduled.counts
     first = table.computed[rows]
     ends = np.cumsum(counts, dtype=np.int32)
     starts = np.concatenate((np.zeros(1, np.int32), ends))
@@ -34,7 +34,7 @@ def step_batch(table: SlotTable, plan: Plan) -> tuple[StepBatch, DrawnRows]:
         positions = np.arange(ends[-1], dtype=np.int32) + np.repeat(first - starts[:-1], counts)
     after = first + counts
     width = -(-int(after.max()) // table.block_size)
-    drawn, logits_rows = _drawn(table, plan, ends)
+    drawn, logits_rows = _drawn(table, scheduled, ends)
     batch = StepBatch(
         token_ids=table.tokens[flat, positions],
         positions=positions,
@@ -47,10 +47,10 @@ def step_batch(table: SlotTable, plan: Plan) -> tuple[StepBatch, DrawnRows]:
     return batch, drawn
 
 
-def _drawn(table: SlotTable, plan: Plan, ends: NDArray[np.int32]) -> tuple[DrawnRows, NDArray[np.int32]]:
+def _drawn(table: SlotTable, scheduled: ScheduledStep, ends: NDArray[np.int32]) -> tuple[DrawnRows, NDArray[np.int32]]:
     """Each drawing sequence's last row, and with drafts also those before it that the drafts follow."""
-    slots = plan.rows[plan.draws]
-    last = ends[plan.draws] - 1
+    slots = scheduled.rows[scheduled.draws]
+    last = ends[scheduled.draws] - 1
     drafted = table.drafted[slots]
     if not drafted.any():
         return DrawnRows(slots, np.zeros(len(slots), np.int32)), last

@@ -6,7 +6,7 @@ import numpy as np
 import prometheus_client
 from numpy.typing import NDArray
 
-from inference.core.scheduling.plan import Plan
+from inference.core.scheduling.scheduled_step import ScheduledStep
 from inference.core.scheduling.scheduler import Scheduler
 from inference.core.scheduling.table import Rows, SlotTable
 from inference.core.speculation import DraftWidths, Mode, PayOff
@@ -16,7 +16,7 @@ from .grammars_in_use import GrammarsInUse
 from .sampling_table import SamplingTable
 from .speculative import Drafter
 
-MOST_DRAFTS = 8
+MAX_DRAFTS = 8
 
 _guesses = prometheus_client.Counter(
     "headrace_inference_draft_tokens", "Tokens guessed ahead, by whether the model drew them as well.", ("held",)
@@ -27,9 +27,9 @@ _held, _failed = _guesses.labels(held="true"), _guesses.labels(held="false")
 class Drafting:
     """Used on the engine's thread only. Choices with penalties are never drafted: each token changes the next draw."""
 
-    def __init__(self, drafter: Drafter, sampling: SamplingTable, tickets: int) -> None:
+    def __init__(self, drafter: Drafter, sampling: SamplingTable, request_rows: int) -> None:
         self.drafter = drafter
-        self.widths = DraftWidths(tickets, MOST_DRAFTS)
+        self.widths = DraftWidths(request_rows, MAX_DRAFTS)
         self._sampling = sampling
         self._payoff = PayOff()
 
@@ -40,24 +40,24 @@ class Drafting:
             return
         if not self._payoff.drafts(len(rows)):
             return
-        tickets = table.ticket[rows]
-        wanted = np.minimum(self.widths.width[tickets], scheduler.draft_room(rows))
+        request_rows = table.request_row[rows]
+        wanted = np.minimum(self.widths.width[request_rows], scheduler.draft_capacity(rows))
         # A step stays within its budget of tokens.
         wanted = np.minimum(wanted, max(0, scheduler.limits.token_budget // len(rows) - 1))
-        table.drafted[rows] = np.where(self._sampling.penalized[tickets], 0, wanted)
+        table.drafted[rows] = np.where(self._sampling.penalized[request_rows], 0, wanted)
         if not self.drafter.needs_memory:
             self._guess(table, rows[table.drafted[rows] > 0], grammars)
 
-    def fill(self, plan: Plan, table: SlotTable, grammars: GrammarsInUse) -> None:
+    def fill(self, scheduled: ScheduledStep, table: SlotTable, grammars: GrammarsInUse) -> None:
         """After the plan: guess what could not be guessed before, and fit the plan to what there is."""
         if not self.drafter.needs_memory:
             return
-        places = np.flatnonzero(table.drafted[plan.rows])
+        places = np.flatnonzero(table.drafted[scheduled.rows])
         if not len(places):
             return
-        rows = plan.rows[places]
+        rows = scheduled.rows[places]
         self._guess(table, rows, grammars)
-        plan.counts[places] = 1 + table.drafted[rows]
+        scheduled.counts[places] = 1 + table.drafted[rows]
 
     def _guess(self, table: SlotTable, rows: Rows, grammars: GrammarsInUse) -> None:
         """Guess, and drop what grammars rule out."""
@@ -65,22 +65,22 @@ class Drafting:
         for row in rows[table.drafted[rows] > 0].tolist():
             known = int(table.length[row])
             drafts = table.tokens[row, known : known + int(table.drafted[row])]
-            table.drafted[row] = grammars.allowed(int(table.ticket[row]), drafts)
+            table.drafted[row] = grammars.allowed(int(table.request_row[row]), drafts)
 
     def verify(
         self,
-        plan: Plan,
+        scheduled: ScheduledStep,
         table: SlotTable,
         rows: DrawnRows,
         tokens: NDArray[np.int32],
         counts: NDArray[np.bool_],
     ) -> NDArray[np.int32]:
         """How many drafts of each planned sequence held; clears `counts` of rows drawn behind a draft that did not."""
-        accepted = np.zeros(len(plan.rows), np.int32)
+        accepted = np.zeros(len(scheduled.rows), np.int32)
         begins = np.flatnonzero(rows.offsets == 0)
-        places = np.flatnonzero(plan.draws)
+        places = np.flatnonzero(scheduled.draws)
         for place, begin in zip(places.tolist(), begins.tolist(), strict=True):
-            slot = plan.rows[place]
+            slot = scheduled.rows[place]
             drafted = int(table.drafted[slot])
             if not drafted:
                 continue
@@ -97,7 +97,7 @@ class Drafting:
         self._payoff.learn(running, Mode.DRAFTED if drafted else Mode.PLAIN, tokens, seconds)
 
     def _account(self, table: SlotTable, slot: int, drafted: int, held: int) -> None:
-        self.widths.learn(int(table.ticket[slot]), drafted, held)
+        self.widths.learn(int(table.request_row[slot]), drafted, held)
         _held.inc(held)
         _failed.inc(drafted - held)
         seq = table.sequence[slot]

@@ -18,8 +18,8 @@ from inference.core.port import (
     EngineRequest,
     EngineSummary,
 )
-from inference.core.scheduling.admission import Admission
-from inference.core.scheduling.plan import Limits
+from inference.core.scheduling.admission import AdmissionQueue
+from inference.core.scheduling.scheduled_step import Limits
 from inference.core.scheduling.scheduler import Scheduler
 
 from .config import TorchEngineConfig
@@ -27,10 +27,10 @@ from .constraints import SUPPORTED, Grammars
 from .cuda.launching import LaunchingRunner
 from .cuda.overlapped import OverlappedStepper
 from .drafting import Drafting
+from .event_queue import EventQueue
 from .generation import Generation
 from .lora_registry import LoraRegistry
-from .mailbox import Mailbox
-from .room import check_room
+from .memory_check import check_memory
 from .runner import RunnerOptions, build_runner
 from .runner_api import BLOCK_SIZE, ModelRunner
 from .sampling_table import SamplingTable
@@ -57,7 +57,7 @@ class TorchEngine:
     def __init__(self, config: TorchEngineConfig, parts: Parts) -> None:
         self._config = config
         self._parts = parts
-        self._admission = Admission(config.max_running, config.max_queued)
+        self._admission = AdmissionQueue(config.max_running, config.max_queued)
         self._worker: Worker | None = None
         self._stepper: Stepper | None = None
         self._runner: ModelRunner | None = None
@@ -108,7 +108,7 @@ class TorchEngine:
         assert self._grammars is not None
         assert self._adapters is not None
         self._admission.enter(request.tenant, request.n, time.monotonic())
-        generation = Generation(request, Mailbox(), time.monotonic())
+        generation = Generation(request, EventQueue(), time.monotonic())
         added = False
         try:
             constraint = request.sampling.constraint
@@ -119,7 +119,7 @@ class TorchEngine:
                     self._worker.add(generation)
                     added = True
                     while True:
-                        event = await generation.mailbox.get()
+                        event = await generation.event_queue.get()
                         if isinstance(event, EngineSummary):
                             added = False
                         yield event
@@ -174,9 +174,9 @@ class TorchEngine:
             raise ValueError("prompt: at least one token is needed")
         if request.emitted and len(request.emitted) != request.n:
             raise ValueError(f"emitted: {len(request.emitted)} entries for {request.n} choices")
-        longest = len(request.prompt) + max((len(tokens) for tokens in request.emitted), default=0)
-        if longest >= self._context_length():
-            raise ContextTooLong(f"{longest} tokens leave no room for an answer within {self._context_length()}")
+        maximum = len(request.prompt) + max((len(tokens) for tokens in request.emitted), default=0)
+        if maximum >= self._context_length():
+            raise ContextTooLong(f"{maximum} tokens leave no room for an answer within {self._context_length()}")
 
     def _load(self) -> tuple[Stepper, Callable[[], None]]:
         """Load everything; on the engine's thread."""
@@ -186,10 +186,10 @@ class TorchEngine:
         context = min(spec.context_length, config.context_length or spec.context_length)
         pool = BlockPool(runner.num_blocks, runner.block_size, share_prefixes=config.prefix_cache)
         scheduler = Scheduler(Limits(config.max_running, config.step_tokens, context), pool)
-        tickets = config.max_running + config.max_queued
-        sampling = SamplingTable(tickets)
+        request_rows = config.max_running + config.max_queued
+        sampling = SamplingTable(request_rows)
         drafter = self._drafter(runner, sampling)
-        drafting = Drafting(drafter, sampling, tickets) if drafter is not None else None
+        drafting = Drafting(drafter, sampling, request_rows) if drafter is not None else None
         self._runner = runner
 
         def free() -> None:
@@ -198,8 +198,8 @@ class TorchEngine:
                 drafter.close()
 
         if drafting is None and isinstance(runner, LaunchingRunner):
-            return OverlappedStepper(runner, scheduler, sampling, tickets), free
-        return Stepper(runner, scheduler, sampling, tickets, drafting), free
+            return OverlappedStepper(runner, scheduler, sampling, request_rows), free
+        return Stepper(runner, scheduler, sampling, request_rows, drafting), free
 
     def _drafter(self, runner: ModelRunner, sampling: SamplingTable) -> Drafter | None:
         if self._parts.draft is not None:
@@ -216,7 +216,7 @@ def build(config: TorchEngineConfig) -> TorchEngine:
         path = getattr(config, name)
         if path is not None and not path.exists():
             raise ValueError(f"{name}: {path.name!r} does not exist")
-    check_room(config)
+    check_memory(config)
     blocks = config.kv_tokens // BLOCK_SIZE
 
     def options(**which: object) -> RunnerOptions:

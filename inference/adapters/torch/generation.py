@@ -12,7 +12,7 @@ from inference.core.blocks import BlockPool
 from inference.core.port import EngineRequest, EngineSummary
 from inference.core.scheduling.sequence import Sequence
 
-from .mailbox import Mailbox
+from .event_queue import EventQueue
 
 
 @dataclass(slots=True, eq=False)
@@ -20,7 +20,7 @@ class Generation:
     """Times are seconds of one clock. Made on the event loop, then the engine thread's alone."""
 
     request: EngineRequest
-    mailbox: Mailbox
+    event_queue: EventQueue
     submitted_at: float
     # A compiled grammar, and the runner's slot of the request's adapter.
     grammar: Any = None

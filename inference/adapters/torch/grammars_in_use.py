@@ -12,57 +12,57 @@ from inference.core.port import EngineError, UnsupportedConstraint
 from inference.core.scheduling.table import SlotTable
 
 from .batching import DrawnRows
-from .sampling_table import Tickets
+from .sampling_table import RequestRows
 
 if TYPE_CHECKING:
     from .grammar import GrammarState
 
 
 class GrammarsInUse:
-    """One state for each ticket that has a grammar. Used on the engine's thread only."""
+    """One state for each request row that has a grammar. Used on the engine's thread only."""
 
     def __init__(self, vocab_size: int) -> None:
         self._states: dict[int, GrammarState] = {}
         self._words = torch.empty((0, -(-vocab_size // 32)), dtype=torch.int32)
 
-    def enter(self, ticket: int, grammar: Any, emitted: tuple[int, ...]) -> None:
-        """Start a state for `ticket` behind `emitted`. Raises UnsupportedConstraint when it rules that out."""
+    def enter(self, request_row: int, grammar: Any, emitted: tuple[int, ...]) -> None:
+        """Start a state for `request row` behind `emitted`. Raises UnsupportedConstraint when it rules that out."""
         from .grammar import GrammarState  # noqa: PLC0415 -- whoever compiled `grammar` has paid for the import
 
         state = GrammarState(grammar)
         if not all(state.accept(token) for token in emitted):
             raise UnsupportedConstraint("the tokens that were already emitted break it; the answer cannot be continued")
-        self._states[ticket] = state
+        self._states[request_row] = state
 
-    def leave(self, ticket: int) -> None:
-        """Forget a ticket's state, if it has one."""
-        self._states.pop(ticket, None)
+    def leave(self, request_row: int) -> None:
+        """Forget a request row's state, if it has one."""
+        self._states.pop(request_row, None)
 
-    def allowed(self, ticket: int, drafts: NDArray[np.int32]) -> int:
+    def allowed(self, request_row: int, drafts: NDArray[np.int32]) -> int:
         """How many of `drafts` may come one after the other."""
-        state = self._states.get(ticket)
+        state = self._states.get(request_row)
         return len(drafts) if state is None else state.allowed(drafts.tolist())
 
-    def accept(self, tickets: Tickets, tokens: NDArray[np.int32]) -> None:
-        """Take one drawn token for each ticket. The mask allowed them."""
+    def accept(self, request_rows: RequestRows, tokens: NDArray[np.int32]) -> None:
+        """Take one drawn token for each request row. The mask allowed them."""
         if self._states:
-            for ticket, token in zip(tickets.tolist(), tokens.tolist(), strict=True):
-                state = self._states.get(ticket)
+            for request_row, token in zip(request_rows.tolist(), tokens.tolist(), strict=True):
+                state = self._states.get(request_row)
                 if state is not None and not state.accept(token):
                     raise EngineError("a token was drawn that its grammar does not allow")
 
     def too_slow(self) -> set[int]:
         """Tickets whose masks hold up the step, and with it everybody's answers."""
-        return {ticket for ticket, state in self._states.items() if state.too_slow}
+        return {request_row for request_row, state in self._states.items() if state.too_slow}
 
-    def mask(self, table: SlotTable, rows: DrawnRows, tickets: Tickets) -> torch.Tensor | None:
+    def mask(self, table: SlotTable, rows: DrawnRows, request_rows: RequestRows) -> torch.Tensor | None:
         """What may come in each drawn row, as ModelRunner.summarize takes it; None when no row has a grammar.
 
         Valid until the next call.
         """
         if not self._states:
             return None
-        states = [self._states.get(ticket) for ticket in tickets.tolist()]
+        states = [self._states.get(request_row) for request_row in request_rows.tolist()]
         if not any(states):
             return None
         if len(self._words) < len(states):

@@ -13,7 +13,7 @@ from typing import Any
 from inference.core.lora_port import AdapterNameTaken, AdapterNotThere, TooManyAdapters
 from inference.core.port import AdapterNotFound
 
-MOST_ADAPTERS = 64
+MAX_ADAPTERS = 64
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -95,8 +95,8 @@ class LoraRegistry:
                 raise AdapterNameTaken(f"adapter {name!r} is loaded with other content; unload it first")
             if known is not None:
                 return
-            if len(self._loaded) + self._leaving >= MOST_ADAPTERS:
-                raise TooManyAdapters(f"{MOST_ADAPTERS} adapters are loaded, which is the most there may be")
+            if len(self._loaded) + self._leaving >= MAX_ADAPTERS:
+                raise TooManyAdapters(f"{MAX_ADAPTERS} adapters are loaded, which is the most there may be")
             self._loaded[name] = _Loaded(content, await self._load(place))
 
     async def _leave(self, name: str) -> None:

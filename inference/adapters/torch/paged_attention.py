@@ -45,8 +45,8 @@ class StepLayout:
         first = torch.from_numpy(batch.query_starts[sequences]).to(self.positions.device, torch.int64)
         count = int(batch.query_starts[sequences[0] + 1] - batch.query_starts[sequences[0]])
         rows = first[:, None] + torch.arange(count, device=first.device)
-        longest = int(batch.context_lens[sequences].max())
-        keys = torch.arange(longest, device=first.device)
+        maximum = int(batch.context_lens[sequences].max())
+        keys = torch.arange(maximum, device=first.device)
         tables = self._tables[torch.tensor(sequences, device=first.device)].clamp(min=0)
         slots = tables[:, keys // BLOCK_SIZE] * BLOCK_SIZE + keys % BLOCK_SIZE
         return _Part(rows, slots, self.positions[rows])

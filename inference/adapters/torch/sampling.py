@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from inference.core.counter_rng import uniform
 
 from .runner_api import Candidates, LogitsSummary, ModelRunner
-from .sampling_table import Adjustments, SamplingTable, Tickets
+from .sampling_table import Adjustments, RequestRows, SamplingTable
 
 # How many of the best tokens to look at first; rows whose draw falls beyond are looked at again.
 FIRST_CANDIDATES = 64
@@ -60,33 +60,33 @@ class Sampler:
     def draw(
         self,
         logits: torch.Tensor,
-        tickets: Tickets,
+        request_rows: RequestRows,
         positions: NDArray[np.int64],
         allowed: torch.Tensor | None = None,
     ) -> Drawn:
         """Draw one token for each row of `logits` [R, vocab], which is used up.
 
-        `positions[i]` numbers the token in its answer: with the ticket's seed it fixes the random number.
+        `positions[i]` numbers the token in its answer: with the request row's seed it fixes the random number.
         `allowed`, on the host, is a mask as in ModelRunner.summarize.
         """
         table, device = self._table, logits.device
         allowed = None if allowed is None else allowed.to(device, non_blocking=True)
         summary = self._runner.summarize(logits, allowed)
-        top = self._top(logits, summary, table.logprobs[tickets])
-        special = np.flatnonzero(table.special[tickets])
+        top = self._top(logits, summary, table.logprobs[request_rows])
+        special = np.flatnonzero(table.special[request_rows])
         if not len(special):
             return _to_host(summary.best, summary.best_logprob, summary, top)
-        adjustments = table.adjustments(tickets)
+        adjustments = table.adjustments(request_rows)
         raw = None if adjustments is None else _adjust(logits, adjustments)
         tokens, logprob = summary.best.clone(), summary.best_logprob.clone()
-        is_hot = table.temperature[tickets[special]] > 0
+        is_hot = table.temperature[request_rows[special]] > 0
         adjusted, hot = special[~is_hot], special[is_hot]
         if len(adjusted):
             rows = torch.from_numpy(adjusted).to(device)
             tokens[rows] = self._runner.summarize(logits[rows], None if allowed is None else allowed[rows]).best
         if len(hot):
             rows = torch.from_numpy(hot).to(device)
-            tokens[rows] = self._draw_hot(logits, rows, tickets[hot], positions[hot], allowed)
+            tokens[rows] = self._draw_hot(logits, rows, request_rows[hot], positions[hot], allowed)
         if raw is not None and adjustments is not None:
             _restore(logits, adjustments, raw)
         rows = torch.from_numpy(special).to(device)
@@ -97,18 +97,18 @@ class Sampler:
         self,
         logits: torch.Tensor,
         rows: torch.Tensor,
-        tickets: Tickets,
+        request_rows: RequestRows,
         positions: NDArray[np.int64],
         allowed: torch.Tensor | None,
     ) -> torch.Tensor:
         table, device = self._table, logits.device
         filters = Filters(
-            torch.from_numpy(table.temperature[tickets]).to(device),
-            torch.from_numpy(table.top_k[tickets]).to(device),
-            torch.from_numpy(table.top_p[tickets]).to(device),
-            torch.from_numpy(table.min_p[tickets]).to(device),
+            torch.from_numpy(table.temperature[request_rows]).to(device),
+            torch.from_numpy(table.top_k[request_rows]).to(device),
+            torch.from_numpy(table.top_p[request_rows]).to(device),
+            torch.from_numpy(table.min_p[request_rows]).to(device),
         )
-        chance = torch.from_numpy(uniform(table.seed[tickets], table.stream[tickets], positions)).to(device)
+        chance = torch.from_numpy(uniform(table.seed[request_rows], table.stream[request_rows], positions)).to(device)
         return draw_rows(self._runner, logits, rows, filters, chance, allowed=allowed)
 
     def _top(self, logits: torch.Tensor, summary: LogitsSummary, wanted: NDArray[np.int32]) -> dict[int, TopLogprobs]:

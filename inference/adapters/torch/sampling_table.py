@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from inference.core.port import SamplingParams
 
-Tickets = NDArray[np.intp]
+RequestRows = NDArray[np.intp]
 
 
 class SeenTokens:
@@ -30,9 +30,9 @@ class SeenTokens:
         if place is None:
             place = self._place[token] = len(self._place)
             if place >= len(self.ids):
-                room = max(64, 2 * place)
-                self.ids = np.resize(self.ids, room)
-                self.counts = np.concatenate((self.counts, np.zeros(room - len(self.counts), np.float32)))
+                memory_check = max(64, 2 * place)
+                self.ids = np.resize(self.ids, memory_check)
+                self.counts = np.concatenate((self.counts, np.zeros(memory_check - len(self.counts), np.float32)))
             self.ids[place] = token
         self.counts[place] += 1
 
@@ -52,29 +52,29 @@ class Adjustments:
 
 
 class SamplingTable:
-    """One row a ticket."""
+    """One row a request row."""
 
-    def __init__(self, tickets: int) -> None:
-        self.temperature = np.zeros(tickets, np.float32)
-        self.top_k = np.zeros(tickets, np.int32)
-        self.top_p = np.ones(tickets, np.float32)
-        self.min_p = np.zeros(tickets, np.float32)
-        self.seed = np.zeros(tickets, np.uint64)
-        self.stream = np.zeros(tickets, np.int64)
+    def __init__(self, request_rows: int) -> None:
+        self.temperature = np.zeros(request_rows, np.float32)
+        self.top_k = np.zeros(request_rows, np.int32)
+        self.top_p = np.ones(request_rows, np.float32)
+        self.min_p = np.zeros(request_rows, np.float32)
+        self.seed = np.zeros(request_rows, np.uint64)
+        self.stream = np.zeros(request_rows, np.int64)
         # The best alternatives to report for each token; -1: no log probabilities at all.
-        self.logprobs = np.full(tickets, -1, np.int32)
+        self.logprobs = np.full(request_rows, -1, np.int32)
         # Rows whose token is not simply the largest of the logits that a grammar allows.
-        self.special = np.zeros(tickets, np.bool_)
-        self.adjusted = np.zeros(tickets, np.bool_)
+        self.special = np.zeros(request_rows, np.bool_)
+        self.adjusted = np.zeros(request_rows, np.bool_)
         # Rows where what was drawn changes how the next token is drawn.
-        self.penalized = np.zeros(tickets, np.bool_)
-        self._penalties = np.zeros((tickets, 3), np.float32)
+        self.penalized = np.zeros(request_rows, np.bool_)
+        self._penalties = np.zeros((request_rows, 3), np.float32)
         self._seen: dict[int, SeenTokens] = {}
         self._bias: dict[int, tuple[NDArray[np.int64], NDArray[np.float32]]] = {}
 
     def enter(
         self,
-        ticket: int,
+        request_row: int,
         params: SamplingParams,
         *,
         seed: int,
@@ -83,47 +83,51 @@ class SamplingTable:
         emitted: tuple[int, ...],
     ) -> None:
         """Fill a row. `seed` is 64 bits; `stream` tells apart the choices of one request."""
-        self.temperature[ticket] = params.temperature
-        self.top_k[ticket], self.top_p[ticket], self.min_p[ticket] = params.top_k, params.top_p, params.min_p
-        self.seed[ticket], self.stream[ticket] = seed, stream
-        self.logprobs[ticket] = -1 if params.logprobs is None else params.logprobs
+        self.temperature[request_row] = params.temperature
+        self.top_k[request_row], self.top_p[request_row], self.min_p[request_row] = (
+            params.top_k,
+            params.top_p,
+            params.min_p,
+        )
+        self.seed[request_row], self.stream[request_row] = seed, stream
+        self.logprobs[request_row] = -1 if params.logprobs is None else params.logprobs
         penalties = params.repetition_penalty, params.frequency_penalty, params.presence_penalty
-        self._penalties[ticket] = penalties
+        self._penalties[request_row] = penalties
         if penalties != (1.0, 0.0, 0.0):
-            self._seen[ticket] = SeenTokens(prompt, emitted)
+            self._seen[request_row] = SeenTokens(prompt, emitted)
         if params.logit_bias:
             ids, values = zip(*params.logit_bias.items(), strict=True)
-            self._bias[ticket] = np.array(ids, np.int64), np.array(values, np.float32)
-        self.penalized[ticket] = ticket in self._seen
-        self.adjusted[ticket] = ticket in self._seen or ticket in self._bias
-        self.special[ticket] = params.temperature > 0 or self.adjusted[ticket]
+            self._bias[request_row] = np.array(ids, np.int64), np.array(values, np.float32)
+        self.penalized[request_row] = request_row in self._seen
+        self.adjusted[request_row] = request_row in self._seen or request_row in self._bias
+        self.special[request_row] = params.temperature > 0 or self.adjusted[request_row]
 
-    def leave(self, ticket: int) -> None:
+    def leave(self, request_row: int) -> None:
         """Free what a row holds beyond its columns."""
-        self._seen.pop(ticket, None)
-        self._bias.pop(ticket, None)
+        self._seen.pop(request_row, None)
+        self._bias.pop(request_row, None)
 
-    def count(self, tickets: Tickets, tokens: NDArray[np.int32]) -> None:
-        """Book drawn tokens, one for each ticket, with the penalties."""
+    def count(self, request_rows: RequestRows, tokens: NDArray[np.int32]) -> None:
+        """Book drawn tokens, one for each request row, with the penalties."""
         if self._seen:
-            for ticket, token in zip(tickets.tolist(), tokens.tolist(), strict=True):
-                if ticket in self._seen:
-                    self._seen[ticket].add(token)
+            for request_row, token in zip(request_rows.tolist(), tokens.tolist(), strict=True):
+                if request_row in self._seen:
+                    self._seen[request_row].add(token)
 
-    def adjustments(self, tickets: Tickets) -> Adjustments | None:
+    def adjustments(self, request_rows: RequestRows) -> Adjustments | None:
         """What penalties and biases change in the logits of these rows; None when nothing."""
-        rows = np.flatnonzero(self.adjusted[tickets])
+        rows = np.flatnonzero(self.adjusted[request_rows])
         if not len(rows):
             return None
-        parts = [part for row in rows for part in self._parts(int(row), int(tickets[row]))]
+        parts = [part for row in rows for part in self._parts(int(row), int(request_rows[row]))]
         row, token, repetition, shift = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Adjustments(row, token, repetition, shift)
 
-    def _parts(self, row: int, ticket: int) -> Iterable[tuple[NDArray[Any], ...]]:
+    def _parts(self, row: int, request_row: int) -> Iterable[tuple[NDArray[Any], ...]]:
         """Penalties and bias may meet in one token: the entries are then merged into one."""
-        ids, values = self._bias.get(ticket, (np.empty(0, np.int64), np.empty(0, np.float32)))
-        seen = self._seen.get(ticket)
-        repetition, frequency, presence = self._penalties[ticket]
+        ids, values = self._bias.get(request_row, (np.empty(0, np.int64), np.empty(0, np.float32)))
+        seen = self._seen.get(request_row)
+        repetition, frequency, presence = self._penalties[request_row]
         if seen is not None:
             known, counts = seen.ids[: len(seen)], seen.counts[: len(seen)]
             shift = -frequency * counts - presence * (counts > 0)

@@ -103,8 +103,8 @@ class ModelDrafter:
             chosen = rows[wanted > guessed]
             known = table.length[chosen] + guessed
             logits = self._runner.forward(self._batch(table, chosen, known))
-            tickets = table.ticket[chosen]
-            drawn = self._sampler.draw(logits, tickets, (known - table.prompt_length[chosen]).astype(np.int64))
+            request_rows = table.request_row[chosen]
+            drawn = self._sampler.draw(logits, request_rows, (known - table.prompt_length[chosen]).astype(np.int64))
             table.tokens[chosen, known] = drawn.tokens
             self._computed[chosen] = known
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from inference.core.confidence import ConfidenceTable
 from inference.core.meter import RateMeter
 from inference.core.port import EngineError, Finish, TokenLogprob, UnsupportedConstraint
-from inference.core.scheduling.plan import Plan
+from inference.core.scheduling.scheduled_step import ScheduledStep
 from inference.core.scheduling.scheduler import Scheduler
 from inference.core.scheduling.sequence import Sequence
 
 from .batching import DrawnRows, step_batch
+from .event_queue import Delivery, TokenOutput
 from .generation import Generation
 from .grammars_in_use import GrammarsInUse
-from .mailbox import Delivery, Gain
 from .runner_api import ModelRunner
 from .sampling import Drawn, Sampler
 from .sampling_table import SamplingTable
@@ -36,7 +36,7 @@ class Stepper:
         runner: ModelRunner,
         scheduler: Scheduler,
         sampling: SamplingTable,
-        tickets: int,
+        request_rows: int,
         drafting: Drafting | None = None,
     ) -> None:
         self.scheduler = scheduler
@@ -44,10 +44,10 @@ class Stepper:
         self._runner = runner
         self._sampling = sampling
         self._sampler = Sampler(runner, sampling)
-        self._confidence = ConfidenceTable(tickets)
+        self._confidence = ConfidenceTable(request_rows)
         self._grammars = GrammarsInUse(runner.spec.vocab_size)
         self._drafting = drafting
-        self._free_tickets = list(range(tickets - 1, -1, -1))
+        self._free_tickets = list(range(request_rows - 1, -1, -1))
         self._generations: dict[Generation, None] = {}
         self._is_eos = np.zeros(runner.spec.vocab_size, np.bool_)
         self._is_eos[list(runner.spec.eos_ids)] = True
@@ -89,7 +89,7 @@ class Stepper:
         for generation in failed:
             self._drop(generation)
         self.scheduler.pool.forget()
-        return [Delivery(generation.mailbox, end=error) for generation in failed]
+        return [Delivery(generation.event_queue, end=error) for generation in failed]
 
     def step(self) -> list[Delivery]:
         """Run one step. What it gave, in order; empty when nothing was there to run."""
@@ -98,26 +98,26 @@ class Stepper:
         scheduler, table = self.scheduler, self.scheduler.table
         if self._drafting is not None:
             self._drafting.reserve(scheduler, self._grammars)
-        plan = scheduler.plan()
-        if plan is None:
+        scheduled = scheduler.schedule()
+        if scheduled is None:
             return self._out
-        self._note_started(plan, began)
-        if plan.copies:
-            self._runner.copy_blocks(plan.copies)
+        self._note_started(scheduled, began)
+        if scheduled.copies:
+            self._runner.copy_blocks(scheduled.copies)
         if self._drafting is not None:
-            if plan.copies:
-                self._drafting.drafter.copy_blocks(plan.copies)
-            self._drafting.fill(plan, table, self._grammars)
-        batch, rows = step_batch(table, plan)
+            if scheduled.copies:
+                self._drafting.drafter.copy_blocks(scheduled.copies)
+            self._drafting.fill(scheduled, table, self._grammars)
+        batch, rows = step_batch(table, scheduled)
         logits = self._runner.forward(batch)
         if not len(rows.slots):
-            scheduler.commit(plan)
+            scheduler.update(scheduled)
             return self._out
-        tickets = table.ticket[rows.slots]
+        request_rows = table.request_row[rows.slots]
         positions = (table.length[rows.slots] - table.prompt_length[rows.slots] + rows.offsets).astype(np.int64)
-        mask = self._grammars.mask(table, rows, tickets)
-        drawn = self._sampler.draw(logits, tickets, positions, mask)
-        self._book(plan, rows, drawn, time.monotonic(), began)
+        mask = self._grammars.mask(table, rows, request_rows)
+        drawn = self._sampler.draw(logits, request_rows, positions, mask)
+        self._book(scheduled, rows, drawn, time.monotonic(), began)
         if mask is not None:
             self._end_slow_grammars()
         return self._out
@@ -127,21 +127,21 @@ class Stepper:
         slow = self._grammars.too_slow()
         if not slow:
             return
-        for generation in [g for g in self._generations if any(seq.ticket in slow for seq in g.sequences)]:
+        for generation in [g for g in self._generations if any(seq.request_row in slow for seq in g.sequences)]:
             self._drop(generation)
             error = UnsupportedConstraint(
                 "what may come next took too long to find; avoid repetitions of what is itself repeated or optional, "
                 "and rules that begin with themselves"
             )
-            self._out.append(Delivery(generation.mailbox, end=error))
+            self._out.append(Delivery(generation.event_queue, end=error))
 
     def _register(self, generation: Generation, seq: Sequence) -> None:
-        ticket = seq.ticket = self._free_tickets.pop()
+        request_row = seq.request_row = self._free_tickets.pop()
         emitted = generation.emitted(seq.index)
         request = generation.request
-        self._confidence.reset(ticket)
+        self._confidence.reset(request_row)
         self._sampling.enter(
-            ticket,
+            request_row,
             request.sampling,
             seed=generation.seed,
             stream=seq.index,
@@ -149,42 +149,42 @@ class Stepper:
             emitted=emitted,
         )
         if self._drafting is not None:
-            self._drafting.widths.reset(ticket)
+            self._drafting.widths.reset(request_row)
         if generation.grammar is not None:
-            self._grammars.enter(ticket, generation.grammar, emitted)
+            self._grammars.enter(request_row, generation.grammar, emitted)
 
     def _drop(self, generation: Generation) -> None:
         del self._generations[generation]
         for seq in generation.sequences:
-            if seq.ticket >= 0:
+            if seq.request_row >= 0:
                 self.scheduler.cancel(seq)
                 self._release(seq)
 
     def _release(self, seq: Sequence) -> None:
-        self._sampling.leave(seq.ticket)
-        self._grammars.leave(seq.ticket)
-        self._free_tickets.append(seq.ticket)
-        seq.ticket = -1
+        self._sampling.leave(seq.request_row)
+        self._grammars.leave(seq.request_row)
+        self._free_tickets.append(seq.request_row)
+        seq.request_row = -1
 
-    def _note_started(self, plan: Plan, now: float) -> None:
-        for seq in plan.started:
+    def _note_started(self, scheduled: ScheduledStep, now: float) -> None:
+        for seq in scheduled.started:
             if self._drafting is not None:
                 self._drafting.drafter.enter(seq.slot)
             if not seq.owner.started_at:
                 seq.owner.started_at = now
 
-    def _book(self, plan: Plan, rows: DrawnRows, drawn: Drawn, now: float, began: float) -> None:
+    def _book(self, scheduled: ScheduledStep, rows: DrawnRows, drawn: Drawn, now: float, began: float) -> None:
         """Book a step's tokens, those behind drafts in turns: first every sequence's first token, then the second."""
         scheduler = self.scheduler
         counts = np.ones(len(rows.slots), np.bool_)
-        decoding_alone = int(plan.draws.sum()) == len(scheduler.rows)
+        decoding_alone = int(scheduled.draws.sum()) == len(scheduler.rows)
         drafted = rows.offsets.any()
-        running = len(plan.rows)
+        running = len(scheduled.rows)
         if self._drafting is not None and drafted:
-            accepted = self._drafting.verify(plan, scheduler.table, rows, drawn.tokens, counts)
-            scheduler.commit(plan, accepted)
+            accepted = self._drafting.verify(scheduled, scheduler.table, rows, drawn.tokens, counts)
+            scheduler.update(scheduled, accepted)
         else:
-            scheduler.commit(plan)
+            scheduler.update(scheduled)
         total = 0
         for turn in range(int(rows.offsets.max()) + 1):
             chosen = np.flatnonzero(counts & (rows.offsets == turn)) if drafted else np.arange(len(counts))
@@ -201,15 +201,15 @@ class Stepper:
     ) -> NDArray[np.intp]:
         """One token for each of `slots`; the slots whose sequences ended."""
         table = self.scheduler.table
-        tokens, tickets = drawn.tokens[chosen], table.ticket[slots]
-        self._confidence.add(tickets, drawn.logprob[chosen], drawn.entropy[chosen], drawn.margin[chosen])
-        self._grammars.accept(tickets, tokens)
+        tokens, request_rows = drawn.tokens[chosen], table.request_row[slots]
+        self._confidence.add(request_rows, drawn.logprob[chosen], drawn.entropy[chosen], drawn.margin[chosen])
+        self._grammars.accept(request_rows, tokens)
         stop = self._is_eos[tokens] & ~table.ignore_eos[slots]
         go = ~stop
         self.scheduler.append(slots[go], tokens[go])
-        self._sampling.count(tickets[go], tokens[go])
+        self._sampling.count(request_rows[go], tokens[go])
         full = (table.length[slots] >= table.limit[slots]) & go
-        with_logprobs = self._sampling.logprobs[tickets] >= 0
+        with_logprobs = self._sampling.logprobs[request_rows] >= 0
         out = self._out
         for i, (slot, token, stopped) in enumerate(zip(slots.tolist(), tokens.tolist(), stop.tolist(), strict=True)):
             seq = table.sequence[slot]
@@ -224,7 +224,7 @@ class Stepper:
             logprob = (
                 TokenLogprob(token, float(drawn.logprob[row]), drawn.top.get(row, ())) if with_logprobs[i] else None
             )
-            out.append(Delivery(generation.mailbox, seq.index, Gain(token, logprob)))
+            out.append(Delivery(generation.event_queue, seq.index, TokenOutput(token, logprob)))
         ended = np.flatnonzero(stop | full)
         for i in ended.tolist():
             seq = table.sequence[slots[i]]
@@ -235,10 +235,10 @@ class Stepper:
 
     def _ended(self, seq: Sequence, finish: Finish) -> None:
         generation: Generation = seq.owner
-        gain = Gain(finish=finish, confidence=self._confidence.of(seq.ticket))
+        gain = TokenOutput(finish=finish, confidence=self._confidence.of(seq.request_row))
         self._release(seq)
         generation.unfinished -= 1
-        self._out.append(Delivery(generation.mailbox, seq.index, gain))
+        self._out.append(Delivery(generation.event_queue, seq.index, gain))
         if not generation.unfinished:
             del self._generations[generation]
-            self._out.append(Delivery(generation.mailbox, end=generation.summary(time.monotonic())))
+            self._out.append(Delivery(generation.event_queue, end=generation.summary(time.monotonic())))

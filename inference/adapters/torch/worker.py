@@ -13,8 +13,8 @@ import structlog
 
 from inference.core.port import EngineError
 
+from .event_queue import Delivery, deliver
 from .generation import Generation
-from .mailbox import Delivery, deliver
 from .stepping import Stepper
 
 T = TypeVar("T")
@@ -56,11 +56,11 @@ class Worker:
 
         def order(stepper: Stepper | None) -> list[Delivery]:
             if stepper is None:
-                return [Delivery(generation.mailbox, end=self._why)]
+                return [Delivery(generation.event_queue, end=self._why)]
             try:
                 return stepper.add(generation)
             except EngineError as error:
-                return [Delivery(generation.mailbox, end=error)]
+                return [Delivery(generation.event_queue, end=error)]
 
         self._order(order)
 

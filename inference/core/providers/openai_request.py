@@ -67,8 +67,8 @@ def to_call(request: ChatRequest, options: OpenAIOptions) -> HttpCall:
     query = {"api-version": options.api_version} if options.api_version else {}
     if generation.prompt.WhichOneof("prompt") == "text":
         # The older endpoint knows the older name only.
-        if (most := body.pop(options.max_tokens_field, None)) is not None:
-            body["max_tokens"] = most
+        if (maximum := body.pop(options.max_tokens_field, None)) is not None:
+            body["max_tokens"] = maximum
         return HttpCall("/completions", body | _completion(generation), query)
     return HttpCall("/chat/completions", body | _chat(generation), query)
 

@@ -16,7 +16,7 @@ MAX_RETRY_AFTER_S = 60.0
 GREED = 7
 
 
-class Admission:
+class AdmissionQueue:
     """Counts choices in the house, running or waiting. Used on the event loop only."""
 
     def __init__(self, max_running: int, max_queued: int) -> None:

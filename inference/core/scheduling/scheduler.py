@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.core.blocks import BlockPool, OutOfBlocksError
-from inference.core.scheduling.plan import Limits, Plan
+from inference.core.scheduling.scheduled_step import Limits, ScheduledStep
 from inference.core.scheduling.sequence import Sequence
 from inference.core.scheduling.table import Rows, SlotTable
 from inference.core.scheduling.waiting import ANSWER_WEIGHT, PROMPT_WEIGHT, WaitingQueue
@@ -81,7 +81,7 @@ class Scheduler:
         """Free what a running sequence holds. Its full blocks stay known to the prefix cache."""
         self._stop(seq)
 
-    def plan(self) -> Plan | None:
+    def schedule(self) -> ScheduledStep | None:
         """Choose the next step's tokens; None when there is nothing to run. Blocks for them are held on return."""
         self._copies = []
         started: list[Sequence] = []
@@ -96,19 +96,19 @@ class Scheduler:
         todo = table.length[rows] - table.computed[rows]
         if (todo == 1).all() and not self._forking and not table.drafted[rows].any():
             ones = np.ones(len(rows), np.int32)
-            return Plan(rows, ones, ones.astype(np.bool_), self._copies, self._still_running(started))
+            return ScheduledStep(rows, ones, ones.astype(np.bool_), self._copies, self._still_running(started))
         return self._mixed(rows, todo, started)
 
-    def commit(self, plan: Plan, accepted: NDArray[np.int32] | None = None) -> None:
+    def update(self, scheduled: ScheduledStep, accepted: NDArray[np.int32] | None = None) -> None:
         """Book that the planned tokens are in KV memory; of drafts only the first `accepted[i]` count."""
         table = self.table
-        gained = plan.counts
+        gained = scheduled.counts
         if accepted is not None:
-            gained = gained - table.drafted[plan.rows] + accepted
-        table.computed[plan.rows] += gained
-        table.drafted[plan.rows] = 0
+            gained = gained - table.drafted[scheduled.rows] + accepted
+        table.computed[scheduled.rows] += gained
+        table.drafted[scheduled.rows] = 0
         size = self.pool.block_size
-        for slot in plan.rows[table.computed[plan.rows] // size > table.hashed[plan.rows]]:
+        for slot in scheduled.rows[table.computed[scheduled.rows] // size > table.hashed[scheduled.rows]]:
             seq = table.sequence[slot]
             if seq is not None:
                 self._publish(seq)
@@ -119,10 +119,10 @@ class Scheduler:
         table.tokens[rows, table.length[rows]] = tokens
         table.length[rows] += 1
 
-    def draft_room(self, rows: Rows) -> NDArray[np.int32]:
+    def draft_capacity(self, rows: Rows) -> NDArray[np.int32]:
         """How many draft tokens could stand behind each of `rows`: with the token drawn after them within the limit."""
-        room: NDArray[np.int32] = self.table.limit[rows] - self.table.length[rows] - 1
-        return np.maximum(room, 0)
+        memory_check: NDArray[np.int32] = self.table.limit[rows] - self.table.length[rows] - 1
+        return np.maximum(memory_check, 0)
 
     def waste(self) -> float:
         """Share of the held blocks' positions that hold no token."""
@@ -130,9 +130,9 @@ class Scheduler:
         if not held:
             return 0.0
         rows = self._rows
-        return max(0.0, float((self.table.room[rows] - self.table.computed[rows]).sum()) / held)
+        return max(0.0, float((self.table.memory_check[rows] - self.table.computed[rows]).sum()) / held)
 
-    def _mixed(self, rows: Rows, todo: NDArray[np.int32], started: list[Sequence]) -> Plan:
+    def _mixed(self, rows: Rows, todo: NDArray[np.int32], started: list[Sequence]) -> ScheduledStep:
         """A step with prompts or drafts in it: single tokens first, then drafted sequences, then chunks."""
         table = self.table
         drafted = table.drafted[rows]
@@ -148,7 +148,7 @@ class Scheduler:
         chosen = np.flatnonzero(counts)
         chosen = chosen[np.lexsort((counts[chosen], ~decoding[chosen]))]
         draws = decoding | ((counts == todo) & ~forking)
-        return Plan(rows[chosen], counts[chosen], draws[chosen], self._copies, self._still_running(started))
+        return ScheduledStep(rows[chosen], counts[chosen], draws[chosen], self._copies, self._still_running(started))
 
     def _still_running(self, started: list[Sequence]) -> list[Sequence]:
         return [seq for seq in started if seq.slot >= 0]
@@ -225,7 +225,7 @@ class Scheduler:
         self._shared_tails = []
         table = self.table
         rows = self._rows
-        for slot in rows[table.length[rows] + table.drafted[rows] > table.room[rows]]:
+        for slot in rows[table.length[rows] + table.drafted[rows] > table.memory_check[rows]]:
             seq = table.sequence[slot]
             # An earlier turn of this loop may have preempted it.
             if seq is None or seq.slot != slot:

@@ -16,7 +16,7 @@ class Sequence:
     """A run of tokens that grows to at most `limit`.
 
     While it waits, `tokens` holds all of its tokens; while it runs they live in the slot table and `slot` says where.
-    `owner`, `index` and `ticket` are the engine's and are only carried here: whose choice this is, which of its
+    `owner`, `index` and `request_row` are the engine's and are only carried here: whose choice this is, which of its
     choices, and the row of the engine's own tables that it keeps from admission to end.
     """
 
@@ -32,7 +32,7 @@ class Sequence:
     siblings: list[Sequence] = field(default_factory=list)
     owner: Any = None
     index: int = 0
-    ticket: int = -1
+    request_row: int = -1
 
     # The scheduler's own.
     arrival: int = -1

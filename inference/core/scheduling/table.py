@@ -24,11 +24,11 @@ class SlotTable:
         self.computed = np.zeros(slots, np.int32)
         self.limit = np.zeros(slots, np.int32)
         # Positions that the held blocks have room for, and full blocks whose hash is known.
-        self.room = np.zeros(slots, np.int32)
+        self.memory_check = np.zeros(slots, np.int32)
         self.hashed = np.zeros(slots, np.int32)
         self.prompt_length = np.zeros(slots, np.int32)
         self.adapter = np.zeros(slots, np.int32)
-        self.ticket = np.zeros(slots, np.intp)
+        self.request_row = np.zeros(slots, np.intp)
         self.ignore_eos = np.zeros(slots, np.bool_)
         # Draft tokens that stand behind `length`, to be checked by the next step.
         self.drafted = np.zeros(slots, np.int32)
@@ -53,7 +53,7 @@ class SlotTable:
         self.hashed[slot] = len(seq.hashes)
         self.prompt_length[slot] = seq.prompt_length
         self.adapter[slot] = seq.adapter_slot
-        self.ticket[slot] = seq.ticket
+        self.request_row[slot] = seq.request_row
         self.ignore_eos[slot] = seq.ignore_eos
         self.drafted[slot] = 0
         seq.slot = slot
@@ -64,7 +64,7 @@ class SlotTable:
         slot = seq.slot
         seq.tokens = self.tokens[slot, : self.length[slot]].copy()
         self.blocks[slot, : len(seq.blocks)] = -1
-        self.room[slot] = 0
+        self.memory_check[slot] = 0
         self.computed[slot] = 0
         self.sequence[slot] = None
         seq.slot = -1
@@ -74,4 +74,4 @@ class SlotTable:
         """Write the block table of `seq` from its block number `first` on."""
         held = len(seq.blocks)
         self.blocks[seq.slot, first:held] = seq.blocks[first:]
-        self.room[seq.slot] = held * self.block_size
+        self.memory_check[seq.slot] = held * self.block_size

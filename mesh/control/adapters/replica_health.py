@@ -13,8 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mesh.channel import open_channel
 from mesh.clock import Clock
 from mesh.control.adapters.task_set import TaskSet
-from mesh.control.core.judge import Judge
-from mesh.control.core.model import Verdict
+from mesh.control.core.health_state import HealthState
+from mesh.control.core.model import HealthVerdict
 from mesh.stack import Stack
 
 # The open stream tells of a drain and of a death at once. A process that was stopped does neither, so it is asked as
@@ -25,7 +25,7 @@ CHECK_TIMEOUT_S: Final = 1.2
 _STALLED_S: Final = 0.5
 _RECONNECT_S: Final = 0.1
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
-Report = Callable[[str, Verdict], None]
+Report = Callable[[str, HealthVerdict], None]
 
 
 class ReplicaHealth:
@@ -46,34 +46,34 @@ class ReplicaHealth:
 
     async def _probe(self, key: tuple[str, str]) -> None:
         replica, address = key
-        judge = Judge(lambda verdict: self._report(replica, verdict))
+        health_state = HealthState(lambda verdict: self._report(replica, verdict))
         async with open_channel(address) as channel, asyncio.TaskGroup() as group:
             stub = health_pb2_grpc.HealthStub(channel)
-            group.create_task(self._watch(stub, judge))
-            group.create_task(self._check(stub, judge))
+            group.create_task(self._watch(stub, health_state))
+            group.create_task(self._check(stub, health_state))
 
-    async def _watch(self, stub: health_pb2_grpc.HealthStub, judge: Judge) -> None:
+    async def _watch(self, stub: health_pb2_grpc.HealthStub, health_state: HealthState) -> None:
         while True:
             # No deadline: the stream stays open, and the checks beside it notice a peer that says nothing.
             stream = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
             with contextlib.suppress(grpc.aio.AioRpcError):
                 async for response in stream:
-                    judge.told(serving=response.status == _SERVING)
-            judge.lost()
+                    health_state.told(serving=response.status == _SERVING)
+            health_state.lost()
             await self._clock.sleep(_RECONNECT_S)
 
-    async def _check(self, stub: health_pb2_grpc.HealthStub, judge: Judge) -> None:
+    async def _check(self, stub: health_pb2_grpc.HealthStub, health_state: HealthState) -> None:
         while True:
             started = self._clock.monotonic()
             try:
                 response = await stub.Check(health_pb2.HealthCheckRequest(), timeout=CHECK_TIMEOUT_S)
-                judge.answered(serving=response.status == _SERVING)
+                health_state.answered(serving=response.status == _SERVING)
             except grpc.aio.AioRpcError as error:
                 late = self._clock.monotonic() - started > CHECK_TIMEOUT_S + _STALLED_S
                 if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                    judge.silent(f"health check failed: {error.code().name}")
+                    health_state.silent(f"health check failed: {error.code().name}")
                 elif not late:
-                    judge.silent(f"no answer within {CHECK_TIMEOUT_S:g} s")
+                    health_state.silent(f"no answer within {CHECK_TIMEOUT_S:g} s")
                 else:
                     continue
             await self._clock.sleep(CHECK_EVERY_S)

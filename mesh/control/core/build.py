@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mesh.control.core.faults import EDGE
-from mesh.control.core.model import NOT_SEEN, Fault, Replica, Service, Snapshot, Source, Verdict
+from mesh.control.core.model import NOT_SEEN, Fault, HealthVerdict, Replica, Service, Snapshot, Source
 from mesh.stack import Stack
 
 
-def stack_replicas(stack: Stack, verdicts: Mapping[str, Verdict]) -> dict[str, tuple[Replica, ...]]:
+def stack_replicas(stack: Stack, verdicts: Mapping[str, HealthVerdict]) -> dict[str, tuple[Replica, ...]]:
     """The replicas that a stack file names, by service, with the verdict on each."""
     return {
         service.name: tuple(

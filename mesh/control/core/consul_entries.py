@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from mesh.control.core.model import Health, Replica, Verdict
+from mesh.control.core.model import Health, HealthVerdict, Replica
 
 _PORT_PREFIX: Final = "port-"
 _MAX_REASON_CHARS: Final = 200
@@ -43,12 +43,12 @@ def _replica(entry: Mapping[str, Any]) -> Replica:
     )
 
 
-def _verdict(checks: Iterable[Mapping[str, Any]]) -> Verdict:
+def _verdict(checks: Iterable[Mapping[str, Any]]) -> HealthVerdict:
     failing = [check for check in checks if check["Status"] != "passing"]
     if not failing:
-        return Verdict(Health.HEALTHY)
+        return HealthVerdict(Health.HEALTHY)
     # A check that has not run yet is critical and says nothing.
     reason = next((str(check["Output"]) for check in failing if check.get("Output")), "")
     if not reason:
-        return Verdict(Health.UNKNOWN, "not checked yet")
-    return Verdict(Health.UNHEALTHY, reason.strip()[:_MAX_REASON_CHARS])
+        return HealthVerdict(Health.UNKNOWN, "not checked yet")
+    return HealthVerdict(Health.UNHEALTHY, reason.strip()[:_MAX_REASON_CHARS])

@@ -15,12 +15,12 @@ EDGE_KIND: Final = "gateway"
 # Each fault that hits one call is one filter in its path; the filters are always there, so their number is fixed.
 SLOTS: Final = 4
 MAX_FAULTS: Final = 64
-_LONGEST_S: Final = 3600.0
-_LONGEST_DELAY_S: Final = 300.0
+_MAX_S: Final = 3600.0
+_MAX_DELAY_S: Final = 300.0
 _CODES: Final = range(17)
 
 
-class FaultBook:
+class FaultRegistry:
     """Faults by id. Times are seconds of one monotonic clock, handed in."""
 
     def __init__(self) -> None:
@@ -83,12 +83,12 @@ def _check(fault: Fault) -> None:
         raise InvalidArgument("must be above 0 and at most 100", field="fault.percent")
     if fault.abort_code not in _CODES:
         raise InvalidArgument("must be a gRPC code from 1 to 16, or 0 for no abort", field="fault.abort_code")
-    if not 0 <= fault.delay_s <= _LONGEST_DELAY_S:
-        raise InvalidArgument(f"must be from 0 to {_LONGEST_DELAY_S:.0f} s", field="fault.delay")
+    if not 0 <= fault.delay_s <= _MAX_DELAY_S:
+        raise InvalidArgument(f"must be from 0 to {_MAX_DELAY_S:.0f} s", field="fault.delay")
     if not fault.abort_code and not fault.delay_s:
         raise InvalidArgument("a fault aborts, delays, or both", field="fault")
-    if not 0 < fault.lasts_s <= _LONGEST_S:
-        raise InvalidArgument(f"must be above 0 and at most {_LONGEST_S:.0f} s", field="fault.lasts")
+    if not 0 < fault.lasts_s <= _MAX_S:
+        raise InvalidArgument(f"must be above 0 and at most {_MAX_S:.0f} s", field="fault.lasts")
     for name in ("id", "tenant"):
         text = getattr(fault, name)
         if len(text) > 128 or not (text.isascii() and (text == "" or text.isprintable())):

@@ -22,14 +22,14 @@ class Health(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HealthVerdict:
     """What a source says of one replica; `reason` is empty for a healthy one."""
 
     health: Health
     reason: str = ""
 
 
-NOT_SEEN = Verdict(Health.UNKNOWN, "not seen yet")
+NOT_SEEN = HealthVerdict(Health.UNKNOWN, "not seen yet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Replica:
     address: str
     # Named ports on the same host, gRPC's among them.
     ports: tuple[tuple[str, int], ...]
-    verdict: Verdict
+    verdict: HealthVerdict
     weight: int = 1
     metadata: tuple[tuple[str, str], ...] = ()
 

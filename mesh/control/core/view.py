@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from mesh.clock import Clock
 from mesh.control.core.build import build_snapshot, stack_replicas
-from mesh.control.core.faults import FaultBook
-from mesh.control.core.model import Replica, Snapshot, Source, Verdict
+from mesh.control.core.faults import FaultRegistry
+from mesh.control.core.model import HealthVerdict, Replica, Snapshot, Source
 from mesh.stack import Stack
 
 STACK = "stack"
@@ -22,10 +22,10 @@ class MeshView:
 
     def __init__(self, stack: Stack, clock: Clock, on_change: Callable[[], None], *, consul: bool) -> None:
         self.stack = stack
-        self.faults = FaultBook()
+        self.faults = FaultRegistry()
         self._clock = clock
         self._on_change = on_change
-        self._verdicts: dict[str, Verdict] = {}
+        self._verdicts: dict[str, HealthVerdict] = {}
         self._registered: dict[str, tuple[Replica, ...]] | None = {} if consul else None
         self._sources = {STACK: Source(STACK, alive=True)}
         if consul:
@@ -44,7 +44,7 @@ class MeshView:
         self.source_alive(STACK)
         self._on_change()
 
-    def take_verdict(self, replica: str, verdict: Verdict) -> None:
+    def take_verdict(self, replica: str, verdict: HealthVerdict) -> None:
         """A replica of the stack has been looked at."""
         self._verdicts[replica] = verdict
         self._on_change()

@@ -25,8 +25,8 @@ def split_model(model: str) -> tuple[str, str]:
 
 def pieces(body: Mapping[str, Any], choice: int, count: int) -> list[str]:
     """The answer of one choice, in the pieces in which it is streamed; the same for the same messages and seed."""
-    asked = [body.get("messages"), body.get("prompt"), body.get("seed"), choice]
-    chosen = random.Random(hashlib.sha256(msgspec.json.encode(asked)).digest())  # noqa: S311 - words, not secrets
+    record = [body.get("messages"), body.get("prompt"), body.get("seed"), choice]
+    chosen = random.Random(hashlib.sha256(msgspec.json.encode(record)).digest())  # noqa: S311 - words, not secrets
     words = [chosen.choice(_WORDS) for _ in range(count)]
     return [word if i == 0 else f" {word}" for i, word in enumerate(words)]
 

@@ -31,11 +31,11 @@ class Answer:
         self.model = _text(body, "model")
         if not isinstance(body.get("messages"), list) or not body["messages"]:
             raise BadRequest("messages: must not be empty", "messages")
-        asked = body.get("max_completion_tokens") or body.get("max_tokens")
-        if asked is not None and (not isinstance(asked, int) or asked < 1):
+        record = body.get("max_completion_tokens") or body.get("max_tokens")
+        if record is not None and (not isinstance(record, int) or record < 1):
             raise BadRequest("max_tokens: must be at least 1", "max_tokens")
-        self._cut_short = asked is not None and asked < default_tokens
-        self._count = min(asked or default_tokens, default_tokens)
+        self._cut_short = record is not None and record < default_tokens
+        self._count = min(record or default_tokens, default_tokens)
         self._choices = range(int(body.get("n") or 1))
 
     def chunks(self) -> Iterator[bytes]:

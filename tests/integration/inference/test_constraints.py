@@ -42,9 +42,9 @@ def some_schema(rng: random.Random, depth: int = 0) -> dict[str, Any]:
     if kind == "leaf" or depth == 3:
         return dict(rng.choice(LEAVES))
     if kind == "array":
-        least = rng.randint(0, 2)
+        minimum = rng.randint(0, 2)
         items = some_schema(rng, depth + 1)
-        return {"type": "array", "items": items, "minItems": least, "maxItems": least + rng.randint(0, 2)}
+        return {"type": "array", "items": items, "minItems": minimum, "maxItems": minimum + rng.randint(0, 2)}
     names = rng.sample(["id", "name", "count", "tags", "größe", "a b", "x"], rng.randint(1, 3))
     required = [name for name in names if rng.random() < 0.7]
     return {
@@ -98,7 +98,7 @@ async def test_every_answer_that_ends_is_valid(engine: TorchEngine) -> None:
 
 async def test_a_length_that_is_counted_ends_the_string_at_its_last_character(engine: TorchEngine) -> None:
     """Every answer runs into its limit or stops just before it, over a real vocabulary."""
-    schemas = [{"type": "string", "minLength": 127, "maxLength": most} for most in (129, 131)]
+    schemas = [{"type": "string", "minLength": 127, "maxLength": maximum} for maximum in (129, 131)]
     for schema, (written, finish) in zip(schemas, await answers_to(engine, schemas, tokens=300), strict=True):
         assert finish is Finish.STOP
         jsonschema_rs.validate(schema, json.loads(written))

@@ -16,7 +16,7 @@ RESET_S = 0.3
 TWO = routing(
     deployments=[{"name": n, "service": n, "model": "m"} for n in ("a", "b")],
     models=[{"name": "pub", "chain": ["a", "b"]}],
-    breaker={"failures": 3, "reset_s": RESET_S, "longest_reset_s": 1.0},
+    breaker={"failures": 3, "reset_s": RESET_S, "max_reset_s": 1.0},
 )
 
 

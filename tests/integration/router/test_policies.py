@@ -142,7 +142,7 @@ def judged(path, **rule: object):
     config = cascading(path)
     price = {"output": 5}
     config["deployments"].append({"name": "j", "service": "j", "model": "m", "price": price})
-    config["models"][0]["cascade"]["judge"] = {"deployment": "j", "least": 6} | rule
+    config["models"][0]["cascade"]["judge"] = {"deployment": "j", "min_grade": 6} | rule
     return config
 
 
@@ -292,14 +292,14 @@ async def test_the_file_reloads_and_a_bad_one_is_refused_with_reasons(tmp_path) 
 
 
 async def test_breakers_and_retries_follow_the_file_too(tmp_path) -> None:
-    patient = {"breaker": {"failures": 50}, "retry": {"ratio": 0, "success_ratio": 0, "floor": 0, "most": 9}}
+    patient = {"breaker": {"failures": 50}, "retry": {"ratio": 0, "success_ratio": 0, "floor": 0, "max_balance": 9}}
     async with nodes("n0", "n1") as made, router(tmp_path, {"nodes": made}, routing(**patient)) as running:
         for node in made:
             node.default = Act(after=0)
         assert len((await running.answer("hello")).causes) == 1
         strict = {
-            "breaker": {"failures": 2, "reset_s": 60, "longest_reset_s": 60},
-            "retry": {"ratio": 1, "floor": 5, "most": 9},
+            "breaker": {"failures": 2, "reset_s": 60, "max_reset_s": 60},
+            "retry": {"ratio": 1, "floor": 5, "max_balance": 9},
         }
         before = (await running.stub.GetState(pb.GetStateRequest())).config_version
         running.rewrite(routing(**strict))

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from mesh import stack as stacks
 from mesh.control.core.build import build_snapshot, stack_replicas
-from mesh.control.core.model import Fault, Health, Snapshot, Verdict
+from mesh.control.core.model import Fault, Health, HealthVerdict, Snapshot
 from mesh.stack import Stack
 
-HEALTHY = Verdict(Health.HEALTHY)
+HEALTHY = HealthVerdict(Health.HEALTHY)
 
 
 def stack(edge: bool = True, **counts: int) -> Stack:
@@ -22,7 +22,9 @@ def stack(edge: bool = True, **counts: int) -> Stack:
     return stacks.parse("\n".join(lines) if counts else "\n".join(lines) + " {}")
 
 
-def snapshot(of: Stack, verdicts: Mapping[str, Verdict] | None = None, faults: tuple[Fault, ...] = ()) -> Snapshot:
+def snapshot(
+    of: Stack, verdicts: Mapping[str, HealthVerdict] | None = None, faults: tuple[Fault, ...] = ()
+) -> Snapshot:
     """A stack's snapshot; all replicas are healthy unless said otherwise."""
     if verdicts is None:
         verdicts = {r.id: HEALTHY for r in of.each_replica()}

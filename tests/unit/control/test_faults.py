@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from mesh.control.core.faults import MAX_FAULTS, SLOTS, FaultBook
+from mesh.control.core.faults import MAX_FAULTS, SLOTS, FaultRegistry
 from mesh.control.core.model import Fault
 from mesh.errors import InvalidArgument, MeshError, NotFound, ResourceExhausted
 
@@ -15,7 +15,7 @@ GOOD = Fault("", "small", abort_code=14)
 
 
 def test_a_fault_ends_by_itself_and_can_be_renewed() -> None:
-    book = FaultBook()
+    book = FaultRegistry()
     first = book.put(dataclasses.replace(GOOD, lasts_s=10), MESH, now=100)
     assert book.put(dataclasses.replace(GOOD, id=first, lasts_s=10), MESH, now=105) == first
     assert not book.expire(114)
@@ -25,7 +25,7 @@ def test_a_fault_ends_by_itself_and_can_be_renewed() -> None:
 
 
 def test_ids_are_chosen_around_those_that_are_taken() -> None:
-    book = FaultBook()
+    book = FaultRegistry()
     book.put(dataclasses.replace(GOOD, id="fault-1"), MESH, now=0)
     assert book.put(GOOD, MESH, now=0) == "fault-2"
     assert book.clear(("fault-1", "fault-1", "nobody")) == 1
@@ -33,7 +33,7 @@ def test_ids_are_chosen_around_those_that_are_taken() -> None:
 
 
 def test_there_is_room_for_a_few_in_one_path_and_the_edges_is_the_gateways() -> None:
-    book = FaultBook()
+    book = FaultRegistry()
     for i in range(SLOTS):
         book.put(dataclasses.replace(GOOD, service="edge" if i % 2 else "gateway"), MESH, now=0)
     for service in ("edge", "gateway"):
@@ -44,7 +44,7 @@ def test_there_is_room_for_a_few_in_one_path_and_the_edges_is_the_gateways() -> 
 
 
 def test_there_is_room_for_so_many_in_all() -> None:
-    book = FaultBook()
+    book = FaultRegistry()
     with pytest.raises(ResourceExhausted):
         for i in range(30):
             for _ in range(SLOTS):
@@ -74,5 +74,5 @@ def test_there_is_room_for_so_many_in_all() -> None:
 )
 def test_what_is_wrong_is_refused_by_field(change: dict[str, object], error: type[MeshError], field: str) -> None:
     with pytest.raises(error) as caught:
-        FaultBook().put(dataclasses.replace(GOOD, **change), MESH, now=0)
+        FaultRegistry().put(dataclasses.replace(GOOD, **change), MESH, now=0)
     assert caught.value.field == field

@@ -10,15 +10,15 @@ from envoy.config.route.v3 import route_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.control.core.faults import FaultBook
-from mesh.control.core.model import Fault, Health, Snapshot, Verdict
+from mesh.control.core.faults import FaultRegistry
+from mesh.control.core.model import Fault, Health, HealthVerdict, Snapshot
 from mesh.control.core.xds.build import build_resources, dangling
 from mesh.control.core.xds.resources import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, Resource, ResourceSet
 from mesh.errors import MeshError
 
 from .builders import HEALTHY, snapshot, stack
 
-GONE = Verdict(Health.UNHEALTHY, "gone")
+GONE = HealthVerdict(Health.UNHEALTHY, "gone")
 
 
 def render(of: Snapshot, faults_on: bool = True) -> ResourceSet:
@@ -121,14 +121,14 @@ FAULTS = st.builds(
 COUNTS = st.fixed_dictionaries({name: st.integers(0, 4) for name in ("gateway", "small", "large")})
 VERDICTS = st.dictionaries(
     st.sampled_from([f"{s}-{i}" for s in ("gateway", "small", "large") for i in range(4)]),
-    st.sampled_from(list(Health)).map(Verdict),
+    st.sampled_from(list(Health)).map(HealthVerdict),
 )
 
 
 @given(st.lists(st.tuples(COUNTS, VERDICTS, st.lists(FAULTS, max_size=12)), min_size=1, max_size=4), st.booleans())
 def test_any_history_of_updates_gives_consistent_snapshots(history, edge: bool) -> None:
     """Nothing dangles, endpoints are the healthy ones, and equal contents are equal versions, whatever came before."""
-    book = FaultBook()
+    book = FaultRegistry()
     for counts, verdicts, faults in history:
         of = stack(edge=edge, **counts)
         for fault in faults:

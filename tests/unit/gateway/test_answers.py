@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.conductor import Part
 from gateway.core.openai.answer import usage_of
+from gateway.core.openai.api_requests import ApiRequest, ChatApiRequest, CompletionApiRequest
 from gateway.core.openai.errors import param_of, refusal_of
-from gateway.core.openai.questions import ChatQuestion, CompletionQuestion, Question
+from gateway.core.request_pipeline import Chunk
 from headrace.common.v1 import generation_pb2 as pb
 from headrace.router.v1.router_pb2 import GenerateResponse
 from mesh.errors import (
@@ -30,29 +30,29 @@ from mesh.errors import (
 USAGE = pb.Usage(prompt_tokens=3, completion_tokens=4, cached_tokens=1)
 
 
-def chat(**options: Any) -> ChatQuestion:
+def chat(**options: Any) -> ChatApiRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]} | options
-    return ChatQuestion.decode(json.dumps(body).encode())
+    return ChatApiRequest.decode(json.dumps(body).encode())
 
 
-def completion(**options: Any) -> CompletionQuestion:
-    return CompletionQuestion.decode(json.dumps({"model": "m", "prompt": "hi"} | options).encode())
+def completion(**options: Any) -> CompletionApiRequest:
+    return CompletionApiRequest.decode(json.dumps({"model": "m", "prompt": "hi"} | options).encode())
 
 
-def parts(messages: Sequence[Sequence[pb.ChoiceDelta]], prompt: int = 0) -> list[Part]:
-    return [Part(prompt, GenerateResponse(deltas=deltas)) for deltas in messages]
+def chunks(messages: Sequence[Sequence[pb.ChoiceDelta]], prompt: int = 0) -> list[Chunk]:
+    return [Chunk(prompt, GenerateResponse(deltas=deltas)) for deltas in messages]
 
 
-def whole(question: Question, given: Sequence[Part]) -> dict[str, Any]:
+def whole(question: ApiRequest, given: Sequence[Chunk]) -> dict[str, Any]:
     answer = question.answer()
-    for part in given:
-        answer.add(part)
+    for chunk in given:
+        answer.add(chunk)
     return json.loads(answer.encode(usage_of(USAGE), None))
 
 
-def chunks(question: Question, given: Sequence[Part]) -> list[dict[str, Any]]:
+def stream_chunks(question: ApiRequest, given: Sequence[Chunk]) -> list[dict[str, Any]]:
     stream = question.stream()
-    data = b"".join(stream.events(part) for part in given) + stream.last(usage_of(USAGE), None)
+    data = b"".join(stream.events(chunk) for chunk in given) + stream.last(usage_of(USAGE), None)
     return [json.loads(event.removeprefix(b"data: ")) for event in data.split(b"\n\n") if event]
 
 
@@ -68,9 +68,9 @@ TEXTS = st.lists(st.tuples(st.integers(0, 2), st.text(max_size=5)), max_size=12)
 
 @given(TEXTS, st.sampled_from(["stop", "length", "content_filter"]))
 def test_a_chat_stream_adds_up_to_the_whole_answer(texts: list[tuple[int, str]], finish: str) -> None:
-    given = parts([[delta(index, text)] for index, text in texts] + [[delta(i, finish=finish) for i in range(3)]])
+    given = chunks([[delta(index, text)] for index, text in texts] + [[delta(i, finish=finish) for i in range(3)]])
     answer = whole(chat(n=3), given)
-    streamed = chunks(chat(n=3, stream=True), given)
+    streamed = stream_chunks(chat(n=3, stream=True), given)
     for index, choice in enumerate(answer["choices"]):
         own = [c["choices"][0] for c in streamed if c["choices"][0]["index"] == index]
         assert "".join(c["delta"].get("content", "") for c in own) == choice["message"]["content"]
@@ -81,13 +81,13 @@ def test_a_chat_stream_adds_up_to_the_whole_answer(texts: list[tuple[int, str]],
 
 @given(TEXTS)
 def test_a_completion_stream_adds_up_to_the_whole_answer(texts: list[tuple[int, str]]) -> None:
-    def given() -> list[Part]:
-        made = [part for index, text in texts for part in parts([[delta(index % 2, text)]], index)]
-        return made + [part for p in range(3) for part in parts([[delta(i, finish="stop") for i in range(2)]], p)]
+    def given() -> list[Chunk]:
+        made = [chunk for index, text in texts for chunk in chunks([[delta(index % 2, text)]], index)]
+        return made + [chunk for p in range(3) for chunk in chunks([[delta(i, finish="stop") for i in range(2)]], p)]
 
     options: dict[str, Any] = {"prompt": ["a", "b", "c"], "n": 2, "echo": True}
     answer = whole(completion(**options), given())
-    streamed = chunks(completion(stream=True, **options), given())
+    streamed = stream_chunks(completion(stream=True, **options), given())
     assert [choice["index"] for choice in answer["choices"]] == list(range(6))
     for choice in answer["choices"]:
         own = [c["choices"][0] for c in streamed if c["choices"][0]["index"] == choice["index"]]
@@ -97,13 +97,13 @@ def test_a_completion_stream_adds_up_to_the_whole_answer(texts: list[tuple[int, 
 
 
 def test_usage_comes_in_a_chunk_of_its_own_when_asked_for() -> None:
-    given = parts([[delta(text="a")], [delta(finish="stop")]])
-    asked = chunks(chat(stream=True, stream_options={"include_usage": True}), given)
+    given = chunks([[delta(text="a")], [delta(finish="stop")]])
+    asked = stream_chunks(chat(stream=True, stream_options={"include_usage": True}), given)
     assert [c["usage"] for c in asked[:-1]] == [None, None]
     assert asked[-1]["choices"] == []
     assert asked[-1]["usage"]["total_tokens"] == 7
     assert asked[-1]["usage"]["prompt_tokens_details"]["cached_tokens"] == 1
-    assert all("usage" not in c for c in chunks(chat(stream=True), given))
+    assert all("usage" not in c for c in stream_chunks(chat(stream=True), given))
 
 
 def test_tool_calls_are_put_together() -> None:
@@ -112,7 +112,7 @@ def test_tool_calls_are_put_together() -> None:
         pb.ToolCallDelta(index=0, arguments_json=":1}"),
         pb.ToolCallDelta(index=1, id="c2", name="g", arguments_json="{}"),
     ]
-    given = parts([[delta(tool_calls=[piece])] for piece in pieces] + [[delta(finish="tool_calls")]])
+    given = chunks([[delta(tool_calls=[piece])] for piece in pieces] + [[delta(finish="tool_calls")]])
     choice = whole(chat(), given)["choices"][0]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["content"] is None
@@ -120,7 +120,7 @@ def test_tool_calls_are_put_together() -> None:
         (c["id"], c["type"], c["function"]["name"], c["function"]["arguments"]) for c in choice["message"]["tool_calls"]
     ]
     assert calls == [("c1", "function", "f", '{"a":1}'), ("c2", "function", "g", "{}")]
-    streamed = [c["choices"][0]["delta"] for c in chunks(chat(stream=True), given)]
+    streamed = [c["choices"][0]["delta"] for c in stream_chunks(chat(stream=True), given)]
     assert streamed[0]["tool_calls"] == [
         {"index": 0, "function": {"arguments": '{"a"', "name": "f"}, "id": "c1", "type": "function"}
     ]
@@ -130,7 +130,7 @@ def test_tool_calls_are_put_together() -> None:
 def test_logprobs_keep_bytes_and_alternatives() -> None:
     entry = pb.TokenLogprob(token_id=1, text="é", raw="é".encode(), logprob=-0.5)
     entry.top.add(text="e", raw=b"e", logprob=-1.5)
-    given = parts([[delta(text="é", logprobs=[entry])], [delta(finish="stop")]])
+    given = chunks([[delta(text="é", logprobs=[entry])], [delta(finish="stop")]])
     made = whole(chat(logprobs=True, top_logprobs=1), given)["choices"][0]["logprobs"]
     assert made["content"][0] == {
         "token": "é", "logprob": -0.5, "bytes": [195, 169],
@@ -143,15 +143,15 @@ def test_logprobs_keep_bytes_and_alternatives() -> None:
 
 
 def test_a_refusal_has_a_field_of_its_own() -> None:
-    given = parts([[delta(refusal="I will not.")], [delta(finish="stop")]])
+    given = chunks([[delta(refusal="I will not.")], [delta(finish="stop")]])
     message = whole(chat(), given)["choices"][0]["message"]
     assert (message["content"], message["refusal"]) == (None, "I will not.")
-    assert chunks(chat(stream=True), given)[0]["choices"][0]["delta"]["refusal"] == "I will not."
+    assert stream_chunks(chat(stream=True), given)[0]["choices"][0]["delta"]["refusal"] == "I will not."
 
 
 def test_text_that_is_held_back_says_nothing() -> None:
-    held = parts([[delta(token_ids=[1])]])
-    assert chunks(chat(stream=True), held) == []
+    held = chunks([[delta(token_ids=[1])]])
+    assert stream_chunks(chat(stream=True), held) == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.generation_checks import check_generation
-from gateway.core.openai.questions import ChatQuestion
+from gateway.core.openai.api_requests import ChatApiRequest
 from headrace.common.v1 import chat_pb2
 from headrace.common.v1.generation_pb2 import Generation
 from mesh.errors import InvalidArgument
@@ -26,12 +26,12 @@ TOOL = tool({"type": "object"})
 
 
 def generation(**changes: Any) -> Generation:
-    return ChatQuestion.decode(json.dumps(GOOD | changes).encode()).generations[0]
+    return ChatApiRequest.decode(json.dumps(GOOD | changes).encode()).generations[0]
 
 
 def refused(body: bytes) -> InvalidArgument:
     with pytest.raises(InvalidArgument) as caught:
-        ChatQuestion.decode(body)
+        ChatApiRequest.decode(body)
     return caught.value
 
 
@@ -151,7 +151,7 @@ def test_a_body_that_cannot_be_read_is_refused(body: bytes, reason: str) -> None
 
 def test_the_last_of_duplicate_keys_counts() -> None:
     body = b'{"model":"a","model":"b","messages":[{"role":"user","content":"hi"}]}'
-    assert ChatQuestion.decode(body).model == "b"
+    assert ChatApiRequest.decode(body).model == "b"
 
 
 def test_every_sampling_field_arrives() -> None:
@@ -229,7 +229,7 @@ FIELDS = st.sampled_from(
 def test_any_json_is_understood_or_refused_in_words(changes: dict[str, Any]) -> None:
     body = json.dumps(GOOD | changes).encode()
     try:
-        question = ChatQuestion.decode(body)
+        question = ChatApiRequest.decode(body)
     except InvalidArgument:
         return
     # What is understood also holds in the contract's own terms.

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from gateway.core.openai.questions import CompletionQuestion
+from gateway.core.openai.api_requests import CompletionApiRequest
 from mesh.errors import InvalidArgument
 
 
-def question(**changes: Any) -> CompletionQuestion:
-    return CompletionQuestion.decode(json.dumps({"model": "m", "prompt": "hi"} | changes).encode())
+def question(**changes: Any) -> CompletionApiRequest:
+    return CompletionApiRequest.decode(json.dumps({"model": "m", "prompt": "hi"} | changes).encode())
 
 
 @pytest.mark.parametrize(

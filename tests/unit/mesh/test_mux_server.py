@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import grpc
 
 from headrace.mesh.v1 import mux_pb2 as pb
-from mesh.mux.ends import WINDOW_BYTES
+from mesh.mux.protocol import WINDOW_BYTES
 from mesh.mux.server import MuxServicer
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mesh.errors import InvalidArgument, Outcome, ResourceExhausted, Unavailable
-from mesh.resilience import Breaker, BreakerPolicy, Guard, Guards, LoadShed, Opinion, Position, Stack
+from mesh.resilience import Breaker, BreakerPolicy, BreakerSnapshot, BreakerState, Endpoint, Endpoints, LoadShed, Stack
 from mesh.resilience.breaker import BreakerOpen
 from tests.fakes.clock import MovingClock
 
-POLICY = BreakerPolicy(failures=3, reset_s=1.0, longest_reset_s=3.0, probe_lease_s=10.0)
+POLICY = BreakerPolicy(failures=3, reset_s=1.0, max_reset_s=3.0, probe_lease_s=10.0)
 SILENT = (Outcome.CALLER_FAULT, Outcome.BACKPRESSURE)
 
 
@@ -41,10 +41,10 @@ async def test_trap_an_async_call_counts_when_it_ends_not_when_it_begins() -> No
 
     breaker = make(MovingClock())
     permits = [breaker.admit() for _ in range(3)]
-    assert breaker.position is Position.CLOSED
+    assert breaker.state is BreakerState.CLOSED
     for permit in permits:
         permit.resolve(Outcome.FAULT)
-    assert breaker.position is Position.OPEN
+    assert breaker.state is BreakerState.OPEN
 
 
 async def test_trap_call_async_is_tornados_and_is_not_used() -> None:
@@ -52,7 +52,7 @@ async def test_trap_call_async_is_tornados_and_is_not_used() -> None:
     with pytest.raises(NameError):
         pybreaker.CircuitBreaker().call_async(asyncio.sleep, 0)
     clock = MovingClock()
-    stack = Stack(Guards(POLICY, clock), shed=LoadShed(4), clock=clock)
+    stack = Stack(Endpoints(POLICY, clock), shed=LoadShed(4), clock=clock)
 
     async def work(timeout_s: float) -> str:
         await asyncio.sleep(0)
@@ -98,9 +98,9 @@ async def test_trap_a_cancelled_call_moves_nothing(how: str) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     gc.collect()
-    assert breaker.position is Position.CLOSED
+    assert breaker.state is BreakerState.CLOSED
     fail(breaker, 3)
-    assert breaker.position is Position.OPEN
+    assert breaker.state is BreakerState.OPEN
 
 
 def test_trap_half_open_admits_one_probe_at_a_time() -> None:
@@ -116,7 +116,7 @@ def test_trap_half_open_admits_one_probe_at_a_time() -> None:
             breaker.admit()
         assert refused.value.retry_after_s == pytest.approx(POLICY.probe_lease_s)
     probe.resolve(Outcome.OK)
-    assert breaker.position is Position.CLOSED
+    assert breaker.state is BreakerState.CLOSED
     assert [breaker.admit().probe for _ in range(3)] == [False] * 3
 
 
@@ -125,12 +125,12 @@ def test_callers_faults_and_back_pressure_never_open_it(outcome: Outcome) -> Non
     breaker = make(MovingClock())
     for _ in range(1000):
         breaker.admit().resolve(outcome)
-    assert breaker.position is Position.CLOSED
+    assert breaker.state is BreakerState.CLOSED
     fail(breaker, 2)
     breaker.admit().resolve(outcome)
     fail(breaker, 1)
     # They are no successes either: three faults in a row stay three.
-    assert breaker.position is Position.OPEN
+    assert breaker.state is BreakerState.OPEN
 
 
 @pytest.mark.parametrize("outcome", [*SILENT, Outcome.OK])
@@ -140,7 +140,7 @@ def test_any_answer_to_a_probe_closes_it(outcome: Outcome) -> None:
     fail(breaker, 3)
     clock.now += 1.0
     breaker.admit().resolve(outcome)
-    assert breaker.position is Position.CLOSED
+    assert breaker.state is BreakerState.CLOSED
     assert breaker.recovered_at == clock.now
 
 
@@ -153,7 +153,7 @@ def test_failed_probes_wait_longer_up_to_a_limit() -> None:
         waits.append(breaker.blocked_until - clock.now)
         clock.now = breaker.blocked_until
         breaker.admit().resolve(Outcome.MIDSTREAM_FAULT)
-        assert breaker.position is Position.OPEN
+        assert breaker.state is BreakerState.OPEN
     assert waits == pytest.approx([1.0, 2.0, 3.0, 3.0])
 
 
@@ -168,9 +168,9 @@ def test_a_cancelled_probe_makes_room_for_the_next_and_a_lost_one_does_later() -
     clock.now += POLICY.probe_lease_s
     second = breaker.admit()
     lost.resolve(Outcome.FAULT)  # too late: it is not the probe any more
-    assert breaker.position is Position.HALF_OPEN
+    assert breaker.state is BreakerState.HALF_OPEN
     second.resolve(Outcome.OK)
-    assert breaker.position is Position.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_calls_from_before_it_opened_do_not_close_it() -> None:
@@ -179,28 +179,28 @@ def test_calls_from_before_it_opened_do_not_close_it() -> None:
     early = breaker.admit()
     fail(breaker, 3)
     early.resolve(Outcome.OK)
-    assert breaker.position is Position.OPEN
+    assert breaker.state is BreakerState.OPEN
 
 
 def test_newer_opinions_are_taken_over_and_older_ones_are_not() -> None:
     clock = MovingClock()
     mine, theirs = make(clock), make(clock)
     fail(theirs, 3)
-    assert mine.adopt(theirs.opinion())
-    assert not mine.adopt(theirs.opinion())
-    assert mine.position is Position.OPEN
+    assert mine.adopt(theirs.snapshot())
+    assert not mine.adopt(theirs.snapshot())
+    assert mine.state is BreakerState.OPEN
     assert mine.blocked_until == pytest.approx(theirs.blocked_until)
     clock.now += 1.0
     probe = theirs.admit()
-    assert mine.adopt(theirs.opinion())
+    assert mine.adopt(theirs.snapshot())
     # Somebody else probes: nobody asks meanwhile, but not for ever.
     with pytest.raises(BreakerOpen):
         mine.admit()
     probe.resolve(Outcome.OK)
-    mine.adopt(theirs.opinion())
-    assert mine.position is Position.CLOSED
+    mine.adopt(theirs.snapshot())
+    assert mine.state is BreakerState.CLOSED
     assert not mine.admit().probe
-    assert not mine.adopt(Opinion(Position.OPEN, version=1, open_for_s=60))
+    assert not mine.adopt(BreakerSnapshot(BreakerState.OPEN, version=1, open_for_s=60))
 
 
 def test_two_that_probed_at_once_agree_on_the_worse() -> None:
@@ -213,37 +213,37 @@ def test_two_that_probed_at_once_agree_on_the_worse() -> None:
     probes[0].resolve(Outcome.OK)
     probes[1].resolve(Outcome.FAULT)
     assert one.version == two.version
-    assert one.adopt(two.opinion())
-    assert not two.adopt(one.opinion())
-    assert one.position is two.position is Position.OPEN
+    assert one.adopt(two.snapshot())
+    assert not two.adopt(one.snapshot())
+    assert one.state is two.state is BreakerState.OPEN
 
 
 def test_a_prober_that_died_is_replaced() -> None:
     clock = MovingClock()
     breaker = make(clock)
-    breaker.adopt(Opinion(Position.HALF_OPEN, version=7))
+    breaker.adopt(BreakerSnapshot(BreakerState.HALF_OPEN, version=7))
     clock.now += POLICY.probe_lease_s
     probe = breaker.admit()
     assert probe.probe
     probe.resolve(Outcome.OK)
-    assert breaker.position is Position.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_a_guard_leaves_a_busy_target_alone_for_as_long_as_it_asked() -> None:
     clock = MovingClock()
-    guard = Guard(make(clock), clock)
-    guard.settle(guard.admit(), ResourceExhausted("full", retry_after_s=4.0))
+    endpoint = Endpoint(make(clock), clock)
+    endpoint.settle(endpoint.admit(), ResourceExhausted("full", retry_after_s=4.0))
     with pytest.raises(ResourceExhausted) as busy:
-        guard.admit()
+        endpoint.admit()
     assert busy.value.retry_after_s == pytest.approx(4.0)
-    assert guard.breaker.position is Position.CLOSED
+    assert endpoint.breaker.state is BreakerState.CLOSED
     clock.now += 4.0
-    guard.settle(guard.admit(), InvalidArgument("no"))
-    guard.settle(guard.admit(), ResourceExhausted("full", retry_after_s=1e9))
+    endpoint.settle(endpoint.admit(), InvalidArgument("no"))
+    endpoint.settle(endpoint.admit(), ResourceExhausted("full", retry_after_s=1e9))
     clock.now += 60.0
-    guard.settle(guard.admit(), Unavailable("draining", retry_after_s=2.0))
+    endpoint.settle(endpoint.admit(), Unavailable("draining", retry_after_s=2.0))
     with pytest.raises(ResourceExhausted):
-        guard.admit()
+        endpoint.admit()
 
 
 class BreakerMachine(RuleBasedStateMachine):
@@ -258,7 +258,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule()
     def admit(self) -> None:
-        blocked = self.breaker.position is not Position.CLOSED and self.clock.now < self.breaker.blocked_until
+        blocked = self.breaker.state is not BreakerState.CLOSED and self.clock.now < self.breaker.blocked_until
         if blocked:
             with pytest.raises(BreakerOpen):
                 self.breaker.admit()
@@ -278,9 +278,9 @@ class BreakerMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds
 
-    @rule(position=st.sampled_from(list(Position)), ahead=st.integers(-2, 3), left=st.floats(0, 5))
-    def hear(self, position: Position, ahead: int, left: float) -> None:
-        self.breaker.adopt(Opinion(position, self.breaker.version + ahead, left))
+    @rule(state=st.sampled_from(list(BreakerState)), ahead=st.integers(-2, 3), left=st.floats(0, 5))
+    def hear(self, state: BreakerState, ahead: int, left: float) -> None:
+        self.breaker.adopt(BreakerSnapshot(state, self.breaker.version + ahead, left))
 
     @invariant()
     def versions_only_grow(self) -> None:
@@ -293,7 +293,7 @@ class BreakerMachine(RuleBasedStateMachine):
             permit.release()
         self.clock.now += 30.0
         self.breaker.admit().resolve(Outcome.OK)
-        assert self.breaker.position is Position.CLOSED
+        assert self.breaker.state is BreakerState.CLOSED
 
 
 TestBreakerMachine = BreakerMachine.TestCase
@@ -303,16 +303,16 @@ TestBreakerMachine.settings = settings(max_examples=60, stateful_step_count=40, 
 def test_another_policy_holds_for_what_comes() -> None:
     """A breaker that is open stays so as long as it was told; counts and waits are the new policy's from then on."""
     clock = MovingClock()
-    guards = Guards(POLICY, clock)
-    known = guards.of("known").breaker
+    endpoints = Endpoints(POLICY, clock)
+    known = endpoints.of("known").breaker
     fail(known, 2)
-    guards.use(BreakerPolicy(failures=1, reset_s=5.0, longest_reset_s=8.0))
-    new = guards.of("new").breaker
+    endpoints.use(BreakerPolicy(failures=1, reset_s=5.0, max_reset_s=8.0))
+    new = endpoints.of("new").breaker
     fail(new)
     fail(known)
-    assert (known.position, new.position) == (Position.OPEN, Position.OPEN)
+    assert (known.state, new.state) == (BreakerState.OPEN, BreakerState.OPEN)
     assert known.blocked_until == new.blocked_until == clock.monotonic() + 5.0
-    guards.use(BreakerPolicy(failures=1, reset_s=0.5, longest_reset_s=1.0))
+    endpoints.use(BreakerPolicy(failures=1, reset_s=0.5, max_reset_s=1.0))
     assert known.blocked_until == clock.monotonic() + 5.0
     clock.now += 5.0
     fail(known)

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from mesh.clock import Deadline
 from mesh.errors import DeadlineExceeded, InvalidArgument, MeshError, Outcome, ResourceExhausted, Unavailable
-from mesh.resilience import BreakerPolicy, Guards, LoadShed, RetryBudget, RetryPolicy, Stack, pauses
+from mesh.resilience import BreakerPolicy, Endpoints, LoadShed, RetryBudget, RetryPolicy, Stack, pauses
 from mesh.resilience.breaker import BreakerOpen
 from tests.fakes.clock import MovingClock
 
 NEVER_OPENS = BreakerPolicy(failures=10**9)
 
 
-def stack(clock: MovingClock, policy: BreakerPolicy = NEVER_OPENS, most: int = 8) -> Stack:
-    return Stack(Guards(policy, clock), shed=LoadShed(most), clock=clock)
+def stack(clock: MovingClock, policy: BreakerPolicy = NEVER_OPENS, maximum: int = 8) -> Stack:
+    return Stack(Endpoints(policy, clock), shed=LoadShed(maximum), clock=clock)
 
 
 class Target:
@@ -34,10 +34,10 @@ class Target:
         return "ok"
 
 
-@pytest.mark.parametrize(("most", "attempts"), [(40.0, 3), (5.0, 9)])
+@pytest.mark.parametrize(("maximum", "attempts"), [(40.0, 3), (5.0, 9)])
 @given(outages=st.integers(400, 1500))
-def test_under_total_outage_the_mesh_amplifies_by_a_fifth_at_most(most: float, attempts: int, outages: int) -> None:
-    budget = RetryBudget(RetryPolicy(most=most, floor=min(20.0, most)))
+def test_under_total_outage_the_mesh_amplifies_by_a_fifth_at_most(maximum: float, attempts: int, outages: int) -> None:
+    budget = RetryBudget(RetryPolicy(max_balance=maximum, floor=min(20.0, maximum)))
     for _ in range(500):  # a good time, in which as much is saved up as can be
         budget.on_request()
         budget.on_outcome(Outcome.OK)
@@ -60,15 +60,15 @@ def test_a_quiet_mesh_can_retry_at_all() -> None:
 
 def test_a_smaller_budget_keeps_what_fits() -> None:
     budget = RetryBudget(RetryPolicy(floor=20.0))
-    budget.use(RetryPolicy(ratio=0.0, floor=1.0, most=2.0))
+    budget.use(RetryPolicy(ratio=0.0, floor=1.0, max_balance=2.0))
     assert budget.balance == 2.0
-    budget.use(RetryPolicy(ratio=0.0, floor=1.0, most=50.0))
+    budget.use(RetryPolicy(ratio=0.0, floor=1.0, max_balance=50.0))
     budget.on_request()
     assert budget.balance == 2.0
 
 
 def test_pauses_grow_and_stay_within_their_limit() -> None:
-    policy = RetryPolicy(attempts=12, first_pause_s=0.02, longest_pause_s=0.5)
+    policy = RetryPolicy(attempts=12, first_pause_s=0.02, max_pause_s=0.5)
     drawn = [list(pauses(policy)) for _ in range(50)]
     assert all(len(d) == 11 for d in drawn)
     assert all(0.0 <= p <= 0.5 for d in drawn for p in d)
@@ -131,7 +131,7 @@ async def test_an_open_breaker_makes_no_call() -> None:
 
 async def test_what_does_not_fit_is_refused_at_once_and_places_come_back() -> None:
     clock = MovingClock()
-    guarded = stack(clock, most=2)
+    guarded = stack(clock, maximum=2)
     release = asyncio.Event()
 
     async def held(timeout_s: float) -> str:
@@ -151,9 +151,9 @@ async def test_what_does_not_fit_is_refused_at_once_and_places_come_back() -> No
 
 
 async def test_guards_are_bounded_and_forgotten() -> None:
-    guards = Guards(NEVER_OPENS, MovingClock())
+    endpoints = Endpoints(NEVER_OPENS, MovingClock())
     for i in range(10_050):
-        guards.of(f"t{i}")
-    assert sum(1 for _ in guards) == 10_000
-    guards.forget("t10049")
-    assert guards.find("t10049") is None
+        endpoints.of(f"t{i}")
+    assert sum(1 for _ in endpoints) == 10_000
+    endpoints.forget("t10049")
+    assert endpoints.find("t10049") is None

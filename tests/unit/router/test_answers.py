@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from headrace.common.v1 import generation_pb2 as common
 from headrace.router.v1 import router_pb2 as pb
 from router.core.catalog import Commit, Price
-from router.core.gates import Open, ToolCalls, Whole, Window, gate_for
+from router.core.decision_trace import DecisionTrace, Recent
 from router.core.latency import Latency
-from router.core.ledger import Ledger
 from router.core.pacing import Pacer
 from router.core.prices import affordable, cost_of, estimate
-from router.core.steps import Recent, Steps
+from router.core.release_policy import Open, ToolCalls, Whole, Window, release_policy_for
+from router.core.resume_buffer import ResumeBuffer
 from tests.fakes.clock import MovingClock
-from tests.unit.router.surroundings import demand
+from tests.unit.router.surroundings import profile
 
 
 def message(*deltas: common.ChoiceDelta, end: bool = False) -> pb.GenerateResponse:
@@ -34,72 +34,72 @@ PARTS = st.lists(st.tuples(st.integers(0, 2), st.lists(st.integers(0, 99), min_s
 
 @given(PARTS, st.integers(1, 20), st.integers(0, 3))
 def test_gates_change_nothing_but_the_time(parts, tokens, kind) -> None:
-    gate = [Open(), Window(Commit(tokens=tokens)), Whole(), ToolCalls(Window(Commit(tokens=tokens)))][kind]
+    release_policy = [Open(), Window(Commit(tokens=tokens)), Whole(), ToolCalls(Window(Commit(tokens=tokens)))][kind]
     sent = [message(text(ids, index)) for index, ids in parts] + [message(text([1], finish=1), end=True)]
-    got = [out for m in sent for out in gate.push(m, 0.0)]
+    got = [out for m in sent for out in release_policy.push(m, 0.0)]
     assert got == sent
 
 
 @given(PARTS, st.integers(1, 20))
 def test_a_window_opens_with_its_tokens_and_stays_open(parts, tokens) -> None:
-    gate, count = Window(Commit(tokens=tokens)), 0
+    release_policy, count = Window(Commit(tokens=tokens)), 0
     for index, ids in parts:
-        out = gate.push(message(text(ids, index)), 0.0)
+        out = release_policy.push(message(text(ids, index)), 0.0)
         count += len(ids)
         assert bool(out) == (count >= tokens)
 
 
 def test_a_window_opens_when_its_time_is_over() -> None:
-    gate = Window(Commit(tokens=100, longest_s=2.0))
-    assert not gate.push(message(text([1])), 10.0)
-    assert not gate.push(message(text([2])), 11.9)
-    assert len(gate.push(message(text([3])), 12.0)) == 3
+    release_policy = Window(Commit(tokens=100, max_s=2.0))
+    assert not release_policy.push(message(text([1])), 10.0)
+    assert not release_policy.push(message(text([2])), 11.9)
+    assert len(release_policy.push(message(text([3])), 12.0)) == 3
 
 
 def test_half_a_tool_call_never_passes_and_other_choices_do_not_overtake() -> None:
-    gate = gate_for(structured=False, tools=True, commit=Commit())
+    release_policy = release_policy_for(structured=False, tools=True, commit=Commit())
     call = common.ChoiceDelta(index=0, token_ids=[5], tool_calls=[common.ToolCallDelta(name="f")])
-    assert len(gate.push(message(text([1])), 0.0)) == 1
-    assert not gate.push(message(call), 0.0)
-    assert not gate.push(message(text([2], index=1)), 0.0)
-    assert len(gate.push(message(common.ChoiceDelta(index=0, finish_reason=3)), 0.0)) == 3
-    assert len(gate.push(message(text([3], index=1)), 0.0)) == 1
+    assert len(release_policy.push(message(text([1])), 0.0)) == 1
+    assert not release_policy.push(message(call), 0.0)
+    assert not release_policy.push(message(text([2], index=1)), 0.0)
+    assert len(release_policy.push(message(common.ChoiceDelta(index=0, finish_reason=3)), 0.0)) == 3
+    assert len(release_policy.push(message(text([3], index=1)), 0.0)) == 1
 
 
 def test_what_is_too_large_to_hold_is_let_go() -> None:
-    gate = Whole()
+    release_policy = Whole()
     big = common.ChoiceDelta(text="x" * 1024 * 1024)
-    passed = [len(gate.push(message(big), 0.0)) for _ in range(5)]
+    passed = [len(release_policy.push(message(big), 0.0)) for _ in range(5)]
     assert passed == [0, 0, 0, 4, 1]
 
 
 @given(PARTS)
 def test_the_ledger_gives_back_what_went_out(parts) -> None:
-    ledger = Ledger(3)
+    resume_buffer = ResumeBuffer(3)
     for index, ids in parts:
-        ledger.add(message(text(ids, index)))
-    for i, entry in enumerate(ledger.emitted()):
+        resume_buffer.add(message(text(ids, index)))
+    for i, entry in enumerate(resume_buffer.emitted()):
         ids = [x for index, part in parts for x in part if index == i]
         assert (entry.index, list(entry.token_ids)) == (i, ids)
         assert entry.text == "".join(f"{x} " for x in ids)
-    assert ledger.resumable
-    assert bool(ledger) == bool(parts)
+    assert resume_buffer.resumable
+    assert bool(resume_buffer) == bool(parts)
 
 
 def test_text_without_token_ids_cannot_be_resumed() -> None:
-    ledger = Ledger(1)
-    ledger.add(message(common.ChoiceDelta(text="from a provider")))
-    assert not ledger.resumable
+    resume_buffer = ResumeBuffer(1)
+    resume_buffer.add(message(common.ChoiceDelta(text="from a provider")))
+    assert not resume_buffer.resumable
 
 
 def test_choices_that_ended_are_struck_from_what_a_resuming_node_says() -> None:
-    ledger = Ledger(2)
-    ledger.add(message(text([1], 0, finish=1), text([2], 1)))
+    resume_buffer = ResumeBuffer(2)
+    resume_buffer.add(message(text([1], 0, finish=1), text([2], 1)))
     late = message(text([9], 0), text([3], 1, finish=1))
-    assert ledger.would_complete(late)
-    ledger.without_finished(late)
+    assert resume_buffer.would_complete(late)
+    resume_buffer.without_finished(late)
     assert [(d.index, list(d.token_ids)) for d in late.deltas] == [(1, [3])]
-    assert not ledger.would_complete(message(text([4], 0)))
+    assert not resume_buffer.would_complete(message(text([4], 0)))
 
 
 def test_costs_are_millionths_of_a_dollar_and_rounded_up() -> None:
@@ -112,12 +112,12 @@ def test_costs_are_millionths_of_a_dollar_and_rounded_up() -> None:
 
 @given(st.floats(0, 1e4), st.floats(0.01, 1e3), st.integers(0, 10_000))
 def test_what_is_affordable_is_within_the_budget(budget, price, chars) -> None:
-    asked = demand("x" * chars)
+    asked = profile("x" * chars)
     rates = Price(input=price / 10, output=price)
-    most = affordable(rates, asked, budget)
-    assert most is not None
+    maximum = affordable(rates, asked, budget)
+    assert maximum is not None
     if estimate(rates, asked) <= budget:
-        assert asked.prompt_tokens * price / 10 + most * price <= budget * (1 + 1e-9) + 1e-6
+        assert asked.prompt_tokens * price / 10 + maximum * price <= budget * (1 + 1e-9) + 1e-6
     assert affordable(Price(input=1.0), asked, budget) is None
 
 
@@ -148,7 +148,7 @@ def test_a_finished_request_is_remembered_by_its_last_word_alone() -> None:
     recent = Recent(2)
     held = [bytearray(10)]
     for i in range(3):
-        recent.add(f"r{i}", Steps(MovingClock()), lambda: common.Disclosure(model=str(len(held))))
+        recent.add(f"r{i}", DecisionTrace(MovingClock()), lambda: common.Disclosure(model=str(len(held))))
     assert recent.find("r0") is None
     recent.settle("r0", common.Disclosure())
     recent.settle("r2", common.Disclosure(model="last"))

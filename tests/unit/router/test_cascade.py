@@ -11,7 +11,7 @@ from headrace.router.v1 import router_pb2 as pb
 from router.core import cascade
 from router.core.calibration import Calibration, Logistic
 from router.core.cascade_features import Answer, answer_features, prompt_features, repetition
-from router.core.judging import answer_of
+from router.core.cascade_policy import answer_of
 
 SURE = Logistic(bias=2.0, weights={"mean_logprob": 1.0})
 

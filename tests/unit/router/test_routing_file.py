@@ -69,7 +69,7 @@ def test_a_good_file_is_read_and_versioned_by_content(tmp_path) -> None:
         ("chain: [small, large]", "chain: [small]\n    attempts: 0", 10, ">= 1"),
         ("name: pub", "name: pub\n    tenants: [t]\n    strategy: balanced", None, None),
         ("- name: small", "- name: large", 6, "defined twice"),
-        ("models:", "retry: {floor: 9, most: 3}\nmodels:", 7, "larger than `most`"),
+        ("models:", "retry: {floor: 9, max_balance: 3}\nmodels:", 7, "larger than `max_balance`"),
         ("models:", "timers: {gap_s: 0}\nmodels:", 7, "> 0"),
         ("models:", "modles:", 7, "no such setting"),
     ],

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from inference.adapters.torch.sampling import Drawn, Filters
-from inference.adapters.torch.sampling_table import SamplingTable, Tickets
+from inference.adapters.torch.sampling_table import RequestRows, SamplingTable
 from inference.core.counter_rng import uniform
 
 from .launching import Launched, LaunchingRunner
@@ -43,7 +43,7 @@ def draw(
     runner: LaunchingRunner,
     launched: Launched,
     table: SamplingTable,
-    tickets: Tickets,
+    request_rows: RequestRows,
     positions: NDArray[np.int64],
 ) -> Fetch:
     """Draw one token for each row into `launched.drawn`, as `Sampler.draw` would: same seed, same token.
@@ -51,12 +51,19 @@ def draw(
     For tickets without penalties, biases, constraints or alternatives to report.
     """
     summary, logprob = launched.summary, launched.summary.best_logprob
-    hot = np.flatnonzero(table.temperature[tickets] > 0)
+    hot = np.flatnonzero(table.temperature[request_rows] > 0)
     if len(hot):
-        tickets, positions = tickets[hot], positions[hot]
-        top_k = table.top_k[tickets]
-        chance = uniform(table.seed[tickets], table.stream[tickets], positions)
-        columns = (hot, table.temperature[tickets], top_k, table.top_p[tickets], table.min_p[tickets], chance)
+        request_rows, positions = request_rows[hot], positions[hot]
+        top_k = table.top_k[request_rows]
+        chance = uniform(table.seed[request_rows], table.stream[request_rows], positions)
+        columns = (
+            hot,
+            table.temperature[request_rows],
+            top_k,
+            table.top_p[request_rows],
+            table.min_p[request_rows],
+            chance,
+        )
         _draw_hot(runner, launched, np.stack([column.astype(np.float64) for column in columns]))
         logprob = launched.logits.gather(1, launched.drawn[:, None])[:, 0] - summary.logsumexp
     return Fetch(launched.drawn, logprob, summary.entropy, summary.margin)

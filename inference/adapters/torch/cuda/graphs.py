@@ -102,8 +102,12 @@ class DecodeGraph:
 class DecodeGraphs:
     """A graph for each of BUCKETS up to `most` rows."""
 
-    def __init__(self, network: Network, memory: DevicePages, drawn: torch.Tensor, max_blocks: int, most: int) -> None:
-        self._graphs = {rows: DecodeGraph(rows, network, memory, drawn, max_blocks) for rows in BUCKETS if rows <= most}
+    def __init__(
+        self, network: Network, memory: DevicePages, drawn: torch.Tensor, max_blocks: int, maximum: int
+    ) -> None:
+        self._graphs = {
+            rows: DecodeGraph(rows, network, memory, drawn, max_blocks) for rows in BUCKETS if rows <= maximum
+        }
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ class LaunchingRunner(ModelRunner, Protocol):
     """A model runner whose next step can read the last one's tokens where they are."""
 
     # Rows of logits that a launched step may have.
-    most_drawn: int
+    max_drawn: int
 
     def launch(self, batch: StepBatch, sources: NDArray[np.int32]) -> Launched:
         """Start a step without waiting for it, or for the one before.

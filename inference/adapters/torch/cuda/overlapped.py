@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.adapters.torch.batching import step_batch
+from inference.adapters.torch.event_queue import Delivery, TokenOutput
 from inference.adapters.torch.generation import Generation
-from inference.adapters.torch.mailbox import Delivery, Gain
 from inference.adapters.torch.sampling import Drawn
 from inference.adapters.torch.sampling_table import SamplingTable
 from inference.adapters.torch.stepping import Stepper
 from inference.core.port import EngineError, Finish, TokenLogprob
-from inference.core.scheduling.plan import Plan
+from inference.core.scheduling.scheduled_step import ScheduledStep
 from inference.core.scheduling.scheduler import Scheduler
 from inference.core.scheduling.sequence import Sequence
 
@@ -39,7 +39,7 @@ from .launching import LaunchingRunner
 class _Flight:
     """A launched step: for each row that it draws, whose it is and where among the sequence's tokens it belongs."""
 
-    plan: Plan
+    scheduled: ScheduledStep
     sequences: list[Sequence]
     places: NDArray[np.int32]
     fetch: Fetch | None
@@ -48,13 +48,15 @@ class _Flight:
 class OverlappedStepper(Stepper):
     """See Stepper."""
 
-    def __init__(self, runner: LaunchingRunner, scheduler: Scheduler, sampling: SamplingTable, tickets: int) -> None:
-        super().__init__(runner, scheduler, sampling, tickets)
+    def __init__(
+        self, runner: LaunchingRunner, scheduler: Scheduler, sampling: SamplingTable, request_rows: int
+    ) -> None:
+        super().__init__(runner, scheduler, sampling, request_rows)
         self._launching = runner
         self._flight: _Flight | None = None
-        # By ticket: the row of the flight that draws its next token, or -1 where the host knows all of its tokens.
-        self._source = np.full(tickets, -1, np.int32)
-        self._waits = np.zeros(tickets, np.bool_)
+        # By request row: the row of the flight that draws its next token, or -1 where the host knows all of its tokens.
+        self._source = np.full(request_rows, -1, np.int32)
+        self._waits = np.zeros(request_rows, np.bool_)
         self._waiting_tickets = 0
 
     @property
@@ -64,7 +66,7 @@ class OverlappedStepper(Stepper):
 
     def step(self) -> list[Delivery]:
         """See Stepper. What it gives is mostly what the step before has drawn."""
-        if self._waiting_tickets or self.scheduler.limits.max_running > self._launching.most_drawn:
+        if self._waiting_tickets or self.scheduler.limits.max_running > self._launching.max_drawn:
             read = self._read_flight()
             return read + super().step()
         self._out = []
@@ -74,7 +76,7 @@ class OverlappedStepper(Stepper):
         if last is not None:
             self._read(last)
         if launched is not None:
-            self.scheduler.commit(launched.plan)
+            self.scheduler.update(launched.scheduled)
             self._expect(launched)
         return self._out
 
@@ -85,39 +87,43 @@ class OverlappedStepper(Stepper):
 
     def _register(self, generation: Generation, seq: Sequence) -> None:
         super()._register(generation, seq)
-        ticket = seq.ticket
-        waits = generation.grammar is not None or self._sampling.adjusted[ticket] or self._sampling.logprobs[ticket] > 0
-        self._waits[ticket] = waits
+        request_row = seq.request_row
+        waits = (
+            generation.grammar is not None
+            or self._sampling.adjusted[request_row]
+            or self._sampling.logprobs[request_row] > 0
+        )
+        self._waits[request_row] = waits
         self._waiting_tickets += int(waits)
 
     def _release(self, seq: Sequence) -> None:
-        self._source[seq.ticket] = -1
-        self._waiting_tickets -= int(self._waits[seq.ticket])
-        self._waits[seq.ticket] = False
+        self._source[seq.request_row] = -1
+        self._waiting_tickets -= int(self._waits[seq.request_row])
+        self._waits[seq.request_row] = False
         super()._release(seq)
 
     def _launch(self, began: float) -> _Flight | None:
         """Plan a step and start it; None when there is nothing to run."""
         scheduler, table = self.scheduler, self.scheduler.table
-        plan = scheduler.plan()
-        if plan is None:
+        scheduled = scheduler.schedule()
+        if scheduled is None:
             return None
-        self._note_started(plan, began)
-        if plan.copies:
-            self._runner.copy_blocks(plan.copies)
-        batch, rows = step_batch(table, plan)
-        tickets = table.ticket[rows.slots]
+        self._note_started(scheduled, began)
+        if scheduled.copies:
+            self._runner.copy_blocks(scheduled.copies)
+        batch, rows = step_batch(table, scheduled)
+        request_rows = table.request_row[rows.slots]
         sources = np.full(len(batch.token_ids), -1, np.int32)
         # A row that draws is its sequence's last known token: the one that may not have been read yet.
-        sources[batch.logits_rows] = self._source[tickets]
+        sources[batch.logits_rows] = self._source[request_rows]
         launched = self._launching.launch(batch, sources)
         places = table.length[rows.slots]
         fetch = None
         if len(rows.slots):
             positions = (places - table.prompt_length[rows.slots]).astype(np.int64)
-            fetch = draw(self._launching, launched, self._sampling, tickets, positions)
+            fetch = draw(self._launching, launched, self._sampling, request_rows, positions)
         sequences = [seq for seq in (table.sequence[slot] for slot in rows.slots) if seq is not None]
-        return _Flight(plan, sequences, places, fetch)
+        return _Flight(scheduled, sequences, places, fetch)
 
     def _expect(self, flight: _Flight) -> None:
         """Put placeholders where the flight's tokens belong, and end what reaches its limit with them."""
@@ -129,7 +135,7 @@ class OverlappedStepper(Stepper):
             return
         slots = np.fromiter((seq.slot for seq in drawing), np.intp, len(drawing))
         scheduler.append(slots, np.zeros(len(slots), np.int32))
-        self._source[table.ticket[slots]] = np.flatnonzero(alive)
+        self._source[table.request_row[slots]] = np.flatnonzero(alive)
         full = table.length[slots] >= table.limit[slots]
         for index in np.flatnonzero(full).tolist():
             scheduler.finish(drawing[index])
@@ -149,9 +155,9 @@ class OverlappedStepper(Stepper):
             return
         drawn = flight.fetch.wait()
         now = time.monotonic()
-        rows = np.flatnonzero(np.fromiter((seq.ticket >= 0 for seq in flight.sequences), np.bool_))
-        tickets = np.fromiter((flight.sequences[row].ticket for row in rows), np.intp, len(rows))
-        self._confidence.add(tickets, drawn.logprob[rows], drawn.entropy[rows], drawn.margin[rows])
+        rows = np.flatnonzero(np.fromiter((seq.request_row >= 0 for seq in flight.sequences), np.bool_))
+        request_rows = np.fromiter((flight.sequences[row].request_row for row in rows), np.intp, len(rows))
+        self._confidence.add(request_rows, drawn.logprob[rows], drawn.entropy[rows], drawn.margin[rows])
         for row in rows.tolist():
             self._read_row(flight.sequences[row], int(flight.places[row]), row, drawn, now)
         self.meter.add(len(rows), now)
@@ -174,7 +180,9 @@ class OverlappedStepper(Stepper):
         else:
             seq.tokens[place] = token
         generation.drawn += 1
-        logprob = TokenLogprob(token, float(drawn.logprob[row])) if self._sampling.logprobs[seq.ticket] >= 0 else None
-        self._out.append(Delivery(generation.mailbox, seq.index, Gain(token, logprob)))
+        logprob = (
+            TokenLogprob(token, float(drawn.logprob[row])) if self._sampling.logprobs[seq.request_row] >= 0 else None
+        )
+        self._out.append(Delivery(generation.event_queue, seq.index, TokenOutput(token, logprob)))
         if place + 1 >= seq.limit:
             self._ended(seq, Finish.LENGTH)

@@ -28,7 +28,7 @@ from .transfer import to_device
 from .tuning import tune
 
 # Rows whose drawn tokens one step can leave to the next.
-_MOST_DRAWN = 4096
+_MAX_DRAWN = 4096
 
 
 class CudaRunner:
@@ -60,7 +60,7 @@ class CudaRunner:
         kv_dtype = FLOAT8 if kv_precision == "fp8" else self._network.dtype
         self.block_size = BLOCK_SIZE
         self.num_blocks = num_blocks
-        self.most_drawn = _MOST_DRAWN
+        self.max_drawn = _MAX_DRAWN
         self.spec = ModelSpec(
             name=config.name,
             revision=checkpoint.revision,
@@ -74,7 +74,7 @@ class CudaRunner:
             device=device.type,
         )
         self._memory = DevicePages(config, num_blocks, kv_dtype, device)
-        self._drawn = torch.zeros(_MOST_DRAWN, dtype=torch.int64, device=device)
+        self._drawn = torch.zeros(_MAX_DRAWN, dtype=torch.int64, device=device)
         self._adapters: dict[int, Lora] = {}
         self._next_slot = 1
         max_blocks = min(num_blocks, -(-config.context_length // BLOCK_SIZE))

@@ -68,7 +68,7 @@ def tune(products: Sequence[Linear], choices: Choices, sizes: Sequence[int], dev
     for size, group in groups.items():
         tried = GROUPED_CANDIDATES if isinstance(group[0], GroupedLinear) else CANDIDATES
         for rows in (count for count in choices.rows if count <= max(tried)):
-            candidates = next(shapes for most, shapes in tried.items() if rows <= most)
+            candidates = next(shapes for maximum, shapes in tried.items() if rows <= maximum)
             key = (rows, *size)
             x = rows_for(group[0], torch.randn(rows, size[1], device=device).to(group[0].dtype))
             best, winner = float("inf"), None

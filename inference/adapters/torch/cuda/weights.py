@@ -76,8 +76,8 @@ class DeviceWeights:
         They never have fewer than 8 bits, nor fewer than 16 beside fp8: they are what low precision harms most.
         """
         if self.precision in _BITS:
-            table = self._packed([_EMBEDDING], least=8)
-            head = table if self._config.tied else self._packed([_HEAD], least=8)
+            table = self._packed([_EMBEDDING], minimum=8)
+            head = table if self._config.tied else self._packed([_HEAD], minimum=8)
             return _GroupedTable(table, self.dtype), GroupedLinear(head, None, self._choices, self.dtype, wide=True)
         dense = self._dense(_EMBEDDING)
         output = dense if self._config.tied else self._dense(_HEAD)
@@ -98,8 +98,8 @@ class DeviceWeights:
     def _dense(self, name: str) -> torch.Tensor:
         return self._weights[name].dense().to(self._device, self.dtype)
 
-    def _packed(self, names: list[str], least: int = 4) -> GroupedWeight:
-        return pack([codes_of(self._weights[name], max(least, self._bits(name)), self._device) for name in names])
+    def _packed(self, names: list[str], minimum: int = 4) -> GroupedWeight:
+        return pack([codes_of(self._weights[name], max(minimum, self._bits(name)), self._device) for name in names])
 
     def _bits(self, name: str) -> int:
         return min(self._weights[name].bits, 8) if self._as_stored else _BITS[self.precision]

@@ -86,11 +86,11 @@ def _stretch(frequencies: NDArray[np.float32], scaling: RopeScaling) -> NDArray[
     if scaling.kind == "factors":
         return (frequencies / np.asarray(scaling.factors, dtype=np.float32)).astype(np.float32)
     wavelengths = 2 * math.pi / frequencies
-    longest = scaling.original_context / scaling.low_freq_factor
-    shortest = scaling.original_context / scaling.high_freq_factor
+    maximum = scaling.original_context / scaling.low_freq_factor
+    minimum = scaling.original_context / scaling.high_freq_factor
     share = (scaling.original_context / wavelengths - scaling.low_freq_factor) / (
         scaling.high_freq_factor - scaling.low_freq_factor
     )
     blended = (1 - share) * frequencies / scaling.factor + share * frequencies
-    stretched = np.where(wavelengths > longest, frequencies / scaling.factor, blended)
-    return np.where(wavelengths < shortest, frequencies, stretched).astype(np.float32)
+    stretched = np.where(wavelengths > maximum, frequencies / scaling.factor, blended)
+    return np.where(wavelengths < minimum, frequencies, stretched).astype(np.float32)

@@ -39,7 +39,7 @@ def test_members_are_those_of_the_class(written):
 
 
 @pytest.mark.parametrize(
-    ("grammar", "least", "most"),
+    ("grammar", "minimum", "maximum"),
     [
         ("root ::= ((a{100, 100}))\na ::= (([a-z]))\n", 100, 101),
         ("root ::= ((a{0, 100000}))\na ::= (([a-z]))\n", 128, 129),
@@ -52,8 +52,8 @@ def test_members_are_those_of_the_class(written):
         ('root ::= (("[a-z] a{100, 100} \\" [a-z]"))\na ::= (([0-9]))\n', 0, 0.2),
     ],
 )
-def test_cost_counts_the_places_that_are_written_out(grammar, least, most):
-    assert least <= cost(grammar, letters) <= most
+def test_cost_counts_the_places_that_are_written_out(grammar, minimum, maximum):
+    assert minimum <= cost(grammar, letters) <= maximum
 
 
 def test_long_repetitions_of_one_class_are_counted_and_others_left():

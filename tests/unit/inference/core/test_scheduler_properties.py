@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from inference.core.blocks import BlockPool
-from inference.core.scheduling.plan import Limits
+from inference.core.scheduling.scheduled_step import Limits
 from inference.core.scheduling.scheduler import Scheduler
 from inference.core.scheduling.sequence import Sequence
 
@@ -22,11 +22,11 @@ class KVMemory:
     def __init__(self, blocks: int) -> None:
         self.cells = np.full((blocks, BLOCK), -1, np.int64)
 
-    def run(self, scheduler: Scheduler, plan) -> None:
-        for source, destination in plan.copies:
+    def run(self, scheduler: Scheduler, scheduled) -> None:
+        for source, destination in scheduled.copies:
             self.cells[destination] = self.cells[source]
         table = scheduler.table
-        for row, count in zip(plan.rows, plan.counts, strict=True):
+        for row, count in zip(scheduled.rows, scheduled.counts, strict=True):
             start = table.computed[row]
             for position in range(start, start + count):
                 before = self.read(table, row, position - 1) if position else 0
@@ -110,28 +110,28 @@ class Serving(RuleBasedStateMachine):
         rows = scheduler.rows
         if draft and len(rows):
             decoding = rows[table.length[rows] - table.computed[rows] == 1]
-            for row, room in zip(decoding, scheduler.draft_room(decoding), strict=True):
-                table.drafted[row] = min(2, room)
+            for row, memory_check in zip(decoding, scheduler.draft_capacity(decoding), strict=True):
+                table.drafted[row] = min(2, memory_check)
                 table.tokens[row, table.length[row] : table.length[row] + table.drafted[row]] = 1
-        plan = scheduler.plan()
-        if plan is None:
+        scheduled = scheduler.schedule()
+        if scheduled is None:
             assert not scheduler.busy
             return
-        assert plan.counts.min() > 0, "a planned sequence runs at least one token"
-        self.memory.run(scheduler, plan)
-        drafted = table.drafted[plan.rows].copy()
+        assert scheduled.counts.min() > 0, "a planned sequence runs at least one token"
+        self.memory.run(scheduler, scheduled)
+        drafted = table.drafted[scheduled.rows].copy()
         accepted = np.array([self.rng.integers(0, d + 1) for d in drafted], np.int32)
-        sequences = [table.sequence[row] for row in plan.rows]
-        scheduler.commit(plan, accepted)
+        sequences = [table.sequence[row] for row in scheduled.rows]
+        scheduler.update(scheduled, accepted)
         for i, seq in enumerate(sequences):
-            row = plan.rows[i]
+            row = scheduled.rows[i]
             known = list(table.tokens[row, : table.length[row]])
             assert known[: len(seq.owner)] == seq.owner, "a sequence lost a token"
             computed = table.computed[row]
             if accepted[i] == 0 and computed:
                 got = self.memory.read(table, row, computed - 1)
                 assert got == digest_of(known[:computed]), "a sequence read what is not its own"
-            if plan.draws[i]:
+            if scheduled.draws[i]:
                 for token in [1] * int(accepted[i]) + [int(self.rng.integers(0, VOCAB))]:
                     scheduler.append(np.array([row]), np.array([token], np.int32))
                     seq.owner.append(token)

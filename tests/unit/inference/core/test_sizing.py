@@ -152,9 +152,9 @@ def test_eight_bits_of_cache_have_a_scale_for_each_key_and_value():
 
 def test_most_concurrent_is_the_edge_of_what_fits():
     shape = shape_of(LLAMA3_8B)
-    most = place(shape, Workload(8192, 32), GPUS["h100"], 1).most_concurrent
-    assert place(shape, Workload(8192, most), GPUS["h100"], 1).most_concurrent == pytest.approx(most, abs=2)
-    assert not place(shape, Workload(8192, most + 3), GPUS["h100"], 1).fits
+    maximum = place(shape, Workload(8192, 32), GPUS["h100"], 1).max_concurrent
+    assert place(shape, Workload(8192, maximum), GPUS["h100"], 1).max_concurrent == pytest.approx(maximum, abs=2)
+    assert not place(shape, Workload(8192, maximum + 3), GPUS["h100"], 1).fits
 
 
 def test_pace_follows_the_bytes_that_a_step_reads():

@@ -27,7 +27,7 @@ def test_lookup_finds_what_a_plain_search_finds(text, count):
 
 
 def test_widths_follow_success():
-    widths = DraftWidths(1, most=8)
+    widths = DraftWidths(1, maximum=8)
     widths.learn(0, 4, 4)
     assert widths.width[0] == 8
     widths.learn(0, 8, 1)

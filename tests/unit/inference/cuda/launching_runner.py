@@ -16,11 +16,11 @@ from tests.unit.inference.engine.fake_runner import FakeRunner
 class LaunchingFake(FakeRunner):
     """Whatever the host put where a token is still unread is overwritten: only `sources` can say what it is."""
 
-    most_drawn = 4096
+    max_drawn = 4096
 
     def __init__(self, *args, **more) -> None:
         super().__init__(*args, **more)
-        self.drawn = torch.zeros(self.most_drawn, dtype=torch.int64)
+        self.drawn = torch.zeros(self.max_drawn, dtype=torch.int64)
         self.launches = 0
 
     def draw_rows(self, logits, rows, filters, chance) -> torch.Tensor:

@@ -43,19 +43,21 @@ def test_a_launched_step_waits_for_nothing(device: torch.device, precision: str)
     config = dataclasses.replace(small, context_length=128, windows=(0,))
     runner = CudaRunner(random_checkpoint(config, device), device, precision, 24, graph_rows=4)
     table = SamplingTable(3)
-    for ticket, params in enumerate(({"temperature": 0.0}, {"temperature": 0.8}, {"temperature": 1.0, "top_k": 5})):
-        table.enter(ticket, SamplingParams(max_tokens=4, **params), seed=1, stream=0, prompt=(3,), emitted=())
+    for request_row, params in enumerate(
+        ({"temperature": 0.0}, {"temperature": 0.8}, {"temperature": 1.0, "top_k": 5})
+    ):
+        table.enter(request_row, SamplingParams(max_tokens=4, **params), seed=1, stream=0, prompt=(3,), emitted=())
     steps = [
         (batch([(0, 0, [5, 6, 7]), (1, 0, [9, 8])], rows=[2, 4]), [0, 2]),
         (batch([(0, 3, [5]), (1, 2, [9])]), [0, 1]),
         (batch([(1, 3, [9]), (2, 0, [4, 4]), (0, 4, [5])], rows=[0, 2, 3]), [1, 2, 0]),
     ]
-    for step, tickets in steps:
+    for step, request_rows in steps:
         sources = np.full(len(step.token_ids), -1, np.int32)
         with Unwaiting():
             launched = runner.launch(step, sources)
-            fetch = drawing.draw(runner, launched, table, np.array(tickets), np.zeros(len(tickets), np.int64))
-        assert len(fetch.wait().tokens) == len(tickets)
+            fetch = drawing.draw(runner, launched, table, np.array(request_rows), np.zeros(len(request_rows), np.int64))
+        assert len(fetch.wait().tokens) == len(request_rows)
 
 
 def test_the_check_finds_what_waits() -> None:

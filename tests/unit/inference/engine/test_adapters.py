@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.adapters.torch.lora_registry import MOST_ADAPTERS, LoraRegistry
+from inference.adapters.torch.lora_registry import MAX_ADAPTERS, LoraRegistry
 from inference.core.lora_port import AdapterNameTaken, AdapterNotThere, TooManyAdapters
 from inference.core.port import AdapterNotFound
 
@@ -109,10 +109,10 @@ async def test_an_unload_whose_caller_leaves_is_finished(registry: LoraRegistry,
 
 
 async def test_there_is_an_end_to_how_many(registry: LoraRegistry, runner: Runner) -> None:
-    for i in range(MOST_ADAPTERS):
+    for i in range(MAX_ADAPTERS):
         await registry.load(f"tone-{i}", "a")
     with pytest.raises(TooManyAdapters):
         await registry.load("one more", "a")
     await registry.unload("tone-3")
     await registry.load("one more", "a")
-    assert len(runner.slots) == MOST_ADAPTERS
+    assert len(runner.slots) == MAX_ADAPTERS

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from inference.adapters.torch import room
+from inference.adapters.torch import memory_check
 from inference.adapters.torch.config import TorchEngineConfig
 from inference.adapters.torch.engine import build
 from tests.unit.inference.core.test_sizing import LLAMA3_8B
@@ -22,19 +22,19 @@ def test_missing_paths_are_named(tmp_path):
 def test_what_cannot_fit_is_refused_with_the_sum(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B))
     config = TorchEngineConfig(model_path=tmp_path, kv_tokens=8192)
-    monkeypatch.setattr(room, "free_bytes", lambda device: 8 * 2**30)
+    monkeypatch.setattr(memory_check, "free_bytes", lambda device: 8 * 2**30)
     with pytest.raises(ValueError, match=r"needs about 1[67]\.\d GiB and 8\.0 GiB are free on cpu; lower kv_tokens"):
         build(config)
-    monkeypatch.setattr(room, "free_bytes", lambda device: 32 * 2**30)
+    monkeypatch.setattr(memory_check, "free_bytes", lambda device: 32 * 2**30)
     build(config)
 
 
 def test_eight_bits_take_half_the_room(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B))
     names = {"model_path": tmp_path, "device": "cuda", "kv_tokens": 65536}
-    wide = room.wanted_bytes(TorchEngineConfig(**names, precision="bfloat16"))
-    weights = room.wanted_bytes(TorchEngineConfig(**names, precision="fp8"))
-    both = room.wanted_bytes(TorchEngineConfig(**names, precision="fp8", kv_precision="fp8"))
+    wide = memory_check.wanted_bytes(TorchEngineConfig(**names, precision="bfloat16"))
+    weights = memory_check.wanted_bytes(TorchEngineConfig(**names, precision="fp8"))
+    both = memory_check.wanted_bytes(TorchEngineConfig(**names, precision="fp8", kv_precision="fp8"))
     # 7 of the 8 billion weights, and 128 kB of keys and values a token.
     assert wide - weights == pytest.approx(7.0e9, rel=0.02)
     assert weights - both == 65536 * 65536
@@ -44,35 +44,35 @@ def test_four_bits_take_a_third_on_a_device(tmp_path):
     """Codes, a scale and a minimum for 32 of them, and tables in eight bits; floats of 32 bits are served in 16."""
     (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B))
     names = {"model_path": tmp_path, "device": "cuda", "kv_tokens": 65536}
-    wide = room.wanted_bytes(TorchEngineConfig(**names, precision="bfloat16"))
-    four = room.wanted_bytes(TorchEngineConfig(**names, precision="int4"))
+    wide = memory_check.wanted_bytes(TorchEngineConfig(**names, precision="bfloat16"))
+    four = memory_check.wanted_bytes(TorchEngineConfig(**names, precision="int4"))
     assert wide - four == pytest.approx(7.0e9 * (2 - 0.625) + 1.05e9 * (2 - 1.125), rel=0.01)
     (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B | {"torch_dtype": "float32"}))
-    assert room.wanted_bytes(TorchEngineConfig(**names)) == wide
+    assert memory_check.wanted_bytes(TorchEngineConfig(**names)) == wide
 
 
 def test_eight_bits_on_the_cpu_take_half_the_room_of_float16(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(LLAMA3_8B))
-    monkeypatch.setattr(room.native, "load", lambda: None)
+    monkeypatch.setattr(memory_check.native, "load", lambda: None)
     names = {"model_path": tmp_path, "kv_tokens": 65536}
-    narrow = room.wanted_bytes(TorchEngineConfig(**names, kv_precision="int8"))
-    half = room.wanted_bytes(TorchEngineConfig(**names))
-    exact = room.wanted_bytes(TorchEngineConfig(**names, precision="float32"))
+    narrow = memory_check.wanted_bytes(TorchEngineConfig(**names, kv_precision="int8"))
+    half = memory_check.wanted_bytes(TorchEngineConfig(**names))
+    exact = memory_check.wanted_bytes(TorchEngineConfig(**names, precision="float32"))
     # 65,536 numbers a token, and a scale of two bytes for every 128 of them.
     assert half - narrow == 65536 * (2 * 65536 - 65536 - 1024)
-    assert exact - room.wanted_bytes(TorchEngineConfig(**names, precision="float32", kv_precision="int8")) == (
+    assert exact - memory_check.wanted_bytes(TorchEngineConfig(**names, precision="float32", kv_precision="int8")) == (
         65536 * (4 * 65536 - 65536 - 1024)
     )
 
     def not_built():
-        raise room.native.NativeUnavailable("not built")
+        raise memory_check.native.NativeUnavailable("not built")
 
-    monkeypatch.setattr(room.native, "load", not_built)
-    assert room.wanted_bytes(TorchEngineConfig(**names)) - half == 65536 * 2 * 65536
+    monkeypatch.setattr(memory_check.native, "load", not_built)
+    assert memory_check.wanted_bytes(TorchEngineConfig(**names)) - half == 65536 * 2 * 65536
 
 
 def test_free_memory_of_this_machine_is_known():
-    assert 2**20 < room.free_bytes("cpu") < 2**50
+    assert 2**20 < memory_check.free_bytes("cpu") < 2**50
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ def constraint(kind: str, source) -> Constraint:
     return Constraint(ConstraintKind(kind), source if isinstance(source, str) else json.dumps(source))
 
 
-def text_of(least: int, most: int | None = None) -> dict:
-    return {"type": "string", "minLength": least} | ({} if most is None else {"maxLength": most})
+def text_of(minimum: int, maximum: int | None = None) -> dict:
+    return {"type": "string", "minLength": minimum} | ({} if maximum is None else {"maxLength": maximum})
 
 
 def tag(**form) -> dict:
@@ -116,15 +116,15 @@ def accepts(compiler: Compiler, kind: str, source, written: str) -> bool:
     return all(state.accept(byte) for byte in written.encode()) and state.accept(256)
 
 
-@pytest.mark.parametrize(("least", "most"), [(0, 300), (3, 129), (128, 128), (100, 1000), (0, 128)])
+@pytest.mark.parametrize(("minimum", "maximum"), [(0, 300), (3, 129), (128, 128), (100, 1000), (0, 128)])
 @pytest.mark.parametrize("letter", ["a", "é", "😀"])
-def test_lengths_are_kept_to_the_character(by_bytes, least, most, letter):
-    for count in (max(least - 1, 0), least, least + 1, most - 1, most, most + 1):
-        fits = least <= count <= most
+def test_lengths_are_kept_to_the_character(by_bytes, minimum, maximum, letter):
+    for count in (max(minimum - 1, 0), minimum, minimum + 1, maximum - 1, maximum, maximum + 1):
+        fits = minimum <= count <= maximum
         said = letter * count
-        assert accepts(by_bytes, "json_schema", text_of(least, most), json.dumps(said, ensure_ascii=False)) == fits
-        assert accepts(by_bytes, "regex", f"x[^x]{{{least},{most}}}x", f"x{said}x") == fits
-        assert accepts(by_bytes, "grammar", f'root ::= [^x]{{{least},{most}}} ("x" | [a-z])', f"{said}x") == fits
+        assert accepts(by_bytes, "json_schema", text_of(minimum, maximum), json.dumps(said, ensure_ascii=False)) == fits
+        assert accepts(by_bytes, "regex", f"x[^x]{{{minimum},{maximum}}}x", f"x{said}x") == fits
+        assert accepts(by_bytes, "grammar", f'root ::= [^x]{{{minimum},{maximum}}} ("x" | [a-z])', f"{said}x") == fits
 
 
 def test_what_is_counted_twice_in_a_row_is_kept_whichever_way_it_is_read(by_bytes):

@@ -70,14 +70,14 @@ def test_draws_have_the_filtered_distribution(seed, vocab, spread, temperature, 
     assert np.abs(got - wanted).max() <= 0.02
 
 
-def sampler(tickets: int = 8) -> tuple[Sampler, SamplingTable]:
-    table = SamplingTable(tickets)
+def sampler(request_rows: int = 8) -> tuple[Sampler, SamplingTable]:
+    table = SamplingTable(request_rows)
     return Sampler(FakeRunner(), table), table
 
 
-def enter(table: SamplingTable, ticket: int, *, prompt=(), emitted=(), seed=1, stream=0, **params) -> None:
+def enter(table: SamplingTable, request_row: int, *, prompt=(), emitted=(), seed=1, stream=0, **params) -> None:
     table.enter(
-        ticket,
+        request_row,
         SamplingParams(max_tokens=9, **({"temperature": 0.0} | params)),
         seed=seed,
         stream=stream,
@@ -86,9 +86,9 @@ def enter(table: SamplingTable, ticket: int, *, prompt=(), emitted=(), seed=1, s
     )
 
 
-def draw(it: Sampler, logits: torch.Tensor, tickets, positions=None):
-    where = np.zeros(len(tickets), np.int64) if positions is None else np.array(positions)
-    return it.draw(logits, np.array(tickets), where)
+def draw(it: Sampler, logits: torch.Tensor, request_rows, positions=None):
+    where = np.zeros(len(request_rows), np.int64) if positions is None else np.array(positions)
+    return it.draw(logits, np.array(request_rows), where)
 
 
 def test_penalties_and_bias_by_hand():
@@ -140,8 +140,14 @@ def test_logprob_is_the_models_own_whatever_was_changed():
 def test_same_seed_same_token_whatever_is_beside():
     it, table = sampler(64)
     row = torch.randn(128, generator=torch.Generator().manual_seed(2))
-    for ticket in range(64):
-        enter(table, ticket, temperature=1.0, seed=99 if ticket == 5 else ticket, top_p=0.9 if ticket % 2 else 1.0)
+    for request_row in range(64):
+        enter(
+            table,
+            request_row,
+            temperature=1.0,
+            seed=99 if request_row == 5 else request_row,
+            top_p=0.9 if request_row % 2 else 1.0,
+        )
     others = torch.randn(64, 128)
     others[5] = row
     alone = [draw(it, row[None].clone(), [5], [p]).tokens[0] for p in range(30)]

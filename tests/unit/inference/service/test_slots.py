@@ -26,8 +26,8 @@ def test_no_slot_is_lost_or_lent_twice(steps: list[tuple[str, int, int]]) -> Non
         held: list[Ticket] = []
         for action, number, priority in steps:
             if action == "enqueue":
-                room = 3 - slots.running + 4 - slots.queued
-                if number <= room:
+                memory_check = 3 - slots.running + 4 - slots.queued
+                if number <= memory_check:
                     held += slots.enqueue(number, priority)
                 else:
                     with pytest.raises(EngineOverloaded) as refused:
@@ -35,13 +35,13 @@ def test_no_slot_is_lost_or_lent_twice(steps: list[tuple[str, int, int]]) -> Non
                     assert 0.1 <= refused.value.retry_after_s <= 30
             elif held:
                 held.pop(number % len(held)).release()
-            running = [ticket for ticket in held if ticket.turn.done()]
+            running = [request_row for request_row in held if request_row.turn.done()]
             assert len(running) == slots.running <= 3
             assert len(held) - len(running) == slots.queued <= 4
             assert slots.running == 3 or slots.queued == 0
-        for ticket in held:
-            ticket.release()
-            ticket.release()
+        for request_row in held:
+            request_row.release()
+            request_row.release()
         assert (slots.running, slots.queued) == (0, 0)
 
     asyncio.run(run())
@@ -55,7 +55,7 @@ async def test_the_larger_priority_goes_first_then_the_earlier() -> None:
     current = holder
     for _ in waiting:
         current.release()
-        (name,) = (name for name, ticket in waiting.items() if ticket.turn.done() and name not in order)
+        (name,) = (name for name, request_row in waiting.items() if request_row.turn.done() and name not in order)
         order.append(name)
         current = waiting[name]
     assert order == ["b", "d", "a", "c"]

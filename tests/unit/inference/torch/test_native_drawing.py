@@ -131,15 +131,15 @@ def test_constrained_draws_pass_a_chi_square_test(runner: ModelRunner, share: fl
     rng = np.random.default_rng(3)
     row, may = rng.standard_normal(vocab).astype(np.float32), rng.random(vocab) < share
     table = SamplingTable(rows)
-    for ticket in range(rows):
+    for request_row in range(rows):
         params = SamplingParams(max_tokens=9, temperature=0.8)
-        table.enter(ticket, params, seed=ticket, stream=0, prompt=(1,), emitted=())
-    sampler, tickets = Sampler(runner, table), np.arange(rows)
+        table.enter(request_row, params, seed=request_row, stream=0, prompt=(1,), emitted=())
+    sampler, request_rows = Sampler(runner, table), np.arange(rows)
     allowed = words_of(np.broadcast_to(may, (rows, vocab)))
     seen = np.zeros(vocab)
     for position in range(rounds):
         logits = torch.from_numpy(row).expand(rows, vocab).contiguous()
-        drawn = sampler.draw(logits, tickets, np.full(rows, position), allowed)
+        drawn = sampler.draw(logits, request_rows, np.full(rows, position), allowed)
         np.add.at(seen, drawn.tokens, 1)
     weights = np.where(may, np.exp(row.astype(np.float64) / 0.8), 0)
     expected = weights / weights.sum() * rows * rounds

@@ -16,9 +16,9 @@ import triton.language as tl
 from ..memory import Pages
 
 # tl.dot wants at least this many rows; query heads beyond the group's are padding.
-_LEAST_ROWS = 16
+_MIN_ROWS = 16
 _LOG2_E = 1.4426950408889634
-_MOST_SPLITS = 32
+_MAX_SPLITS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def _join(
 def splits_for(sequences: int, kv_heads: int, processors: int) -> int:
     """Parts of each context: a power of two such that about four programs fall to every processor."""
     wanted = max(1, 4 * processors // (sequences * kv_heads))
-    return min(_MOST_SPLITS, 1 << (wanted.bit_length() - 1))
+    return min(_MAX_SPLITS, 1 << (wanted.bit_length() - 1))
 
 
 def decode_attention(
@@ -183,7 +183,7 @@ def decode_attention(
         SPLITS=splits,
         KV_HEADS=kv_heads,
         GROUP=group,
-        ROWS=max(_LEAST_ROWS, triton.next_power_of_2(group)),
+        ROWS=max(_MIN_ROWS, triton.next_power_of_2(group)),
         HEAD_DIM=head_dim,
         PAGE=pages.keys.shape[2],
         BLOCK=64,

@@ -28,13 +28,13 @@ def _tempered(row, column, width, temperature):
 
 
 @triton.jit
-def _beyond(row, width, temperature, peak, least, COUNT: tl.constexpr, BLOCK: tl.constexpr):
+def _beyond(row, width, temperature, peak, minimum, COUNT: tl.constexpr, BLOCK: tl.constexpr):
     """Mass, against the likeliest's, or number of the tokens whose ordered logit is at least `least`."""
     total = tl.zeros([BLOCK], tl.float32)
     for first in range(0, width, BLOCK):
         column = first + tl.arange(0, BLOCK)
         value = _tempered(row, column, width, temperature)
-        inside = (_ordered(value) >= least) & (column < width)
+        inside = (_ordered(value) >= minimum) & (column < width)
         if COUNT:
             total += tl.where(inside, 1.0, 0.0)
         else:
@@ -89,8 +89,8 @@ def _draw(logits, rows, temperatures, top_ks, top_ps, min_ps, chances, out, widt
         each = _mass_at(level, temperature, peak)
         mass = tl.minimum(mass, above + tl.ceil((wanted - above) / each) * each)
     if min_p > 0.0:
-        least = _ordered(peak + tl.log(min_p))
-        mass = tl.minimum(mass, _beyond(row, width, temperature, peak, least, False, BLOCK))
+        minimum = _ordered(peak + tl.log(min_p))
+        mass = tl.minimum(mass, _beyond(row, width, temperature, peak, minimum, False, BLOCK))
     # The likeliest always stays.
     point = tl.load(chances + index) * tl.maximum(mass, 1.0)
     level = _level(row, width, temperature, peak, point, True, False, BLOCK)

@@ -30,8 +30,8 @@ def widen(words, pair, one, PLACE: tl.constexpr, BITS: tl.constexpr):
     moved = words << shift if shift >= 0 else words >> -shift
     value = (moved & (((1 << BITS) - 1) << low) | one).to(tl.float32, bitcast=True)
     scale = (pair & 0xFFFF).to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32) * (1 << (23 - low))
-    least = (pair >> 16).to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
-    return value * scale + (least - scale)
+    minimum = (pair >> 16).to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
+    return value * scale + (minimum - scale)
 
 
 @triton.jit(do_not_specialize=["rows"])

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from mesh.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
-from mesh.resilience import Position
+from mesh.resilience import BreakerState
 from router.core.catalog import Ramp, Route
-from router.core.demand import Demand
+from router.core.decision_trace import DecisionTrace
 from router.core.filters import FILTERS, KINDS, Filter, Moment, kind_of
 from router.core.fleet import Candidate, Fleet
-from router.core.steps import Steps
+from router.core.request_profile import RequestProfile
 from router.core.strategies import Weighted
 
 
-class Choice(NamedTuple):
+class Selected(NamedTuple):
     """Who is asked, from which of the chain's groups, and who is due for a probe besides."""
 
     candidate: Candidate
@@ -26,10 +26,10 @@ class Choice(NamedTuple):
 
 
 @dataclass
-class Wish:
+class SelectionRequest:
     """What one choice has to respect, beside the request itself."""
 
-    demand: Demand
+    profile: RequestProfile
     route: Route
     scorers: Weighted
     # Candidates that have been tried already.
@@ -54,10 +54,10 @@ class _Passed(NamedTuple):
 
 
 # Kinds of requests that are remembered; tenants are part of a kind.
-_MOST_KINDS: Final = 4096
+_MAX_KINDS: Final = 4096
 
 
-class Chooser:
+class Selector:
     """Chooses among the fleet's candidates."""
 
     def __init__(self, fleet: Fleet, ramp: Ramp, chance: random.Random) -> None:
@@ -69,22 +69,22 @@ class Chooser:
         self._kinds: dict[tuple[object, ...], _Passed] = {}
         self._version = -1
 
-    def choose(self, wish: Wish, now: float, steps: Steps) -> Choice | MeshError:
+    def choose(self, selection: SelectionRequest, now: float, trace: DecisionTrace) -> Selected | MeshError:
         """The best candidate of the first group that has one; or the error that says why none has."""
-        moment = Moment(now, wish.budget, self.ramp, self._chance)
+        moment = Moment(now, selection.budget, self.ramp, self._chance)
         blocked: list[tuple[str, Sequence[Candidate]]] = []
         # Those that may be well again, and the first group that has any: asked on the side, unless they are all.
         due: list[Candidate] = []
-        due_group = wish.group
-        for group in range(wish.group, len(wish.route.groups)):
-            kept = self._filter(wish, group, moment, steps, blocked)
-            steady = [c for c in kept if c.guard.breaker.position is Position.CLOSED]
+        due_group = selection.group
+        for group in range(selection.group, len(selection.route.groups)):
+            kept = self._filter(selection, group, moment, trace, blocked)
+            steady = [c for c in kept if c.endpoint.breaker.state is BreakerState.CLOSED]
             if len(steady) != len(kept) and not due:
-                due_group, due = group, [c for c in kept if c.guard.breaker.position is not Position.CLOSED]
+                due_group, due = group, [c for c in kept if c.endpoint.breaker.state is not BreakerState.CLOSED]
             if steady:
-                return Choice(self._pick(wish, steady, moment, steps), group, due[0] if due else None)
+                return Selected(self._pick(selection, steady, moment, trace), group, due[0] if due else None)
         if due:
-            return Choice(self._pick(wish, due, moment, steps), due_group, None)
+            return Selected(self._pick(selection, due, moment, trace), due_group, None)
         return why_none(blocked, now)
 
     def has_others(self, route: Route, candidate: Candidate) -> bool:
@@ -103,56 +103,63 @@ class Chooser:
             self._groups[key] = members
         return members
 
-    def _of_kind(self, wish: Wish, group: int, moment: Moment) -> _Passed:
+    def _of_kind(self, selection: SelectionRequest, group: int, moment: Moment) -> _Passed:
         """The group's members that pass the filters which only look at the request's kind."""
-        members = self._members(wish.route, group)
-        key = (wish.route.model.name, group, kind_of(wish.demand))
+        members = self._members(selection.route, group)
+        key = (selection.route.model.name, group, kind_of(selection.profile))
         passed = self._kinds.get(key)
         if passed is None:
-            if len(self._kinds) >= _MOST_KINDS:
+            if len(self._kinds) >= _MAX_KINDS:
                 self._kinds.clear()
-            passed = self._kinds[key] = _pass(KINDS, wish.demand, members, moment)
+            passed = self._kinds[key] = _pass(KINDS, selection.profile, members, moment)
         return passed
 
     def _filter(
-        self, wish: Wish, group: int, moment: Moment, steps: Steps, blocked: list[tuple[str, Sequence[Candidate]]]
+        self,
+        selection: SelectionRequest,
+        group: int,
+        moment: Moment,
+        trace: DecisionTrace,
+        blocked: list[tuple[str, Sequence[Candidate]]],
     ) -> Sequence[Candidate]:
-        first = self._of_kind(wish, group, moment)
+        first = self._of_kind(selection, group, moment)
         members = first.kept
-        if wish.only is not None:
-            members = [c for c in members if wish.only(c)]
-        if wish.tried:
-            members = [c for c in members if c.key not in wish.tried]
-        second = _pass(FILTERS, wish.demand, members, moment)
+        if selection.only is not None:
+            members = [c for c in members if selection.only(c)]
+        if selection.tried:
+            members = [c for c in members if c.key not in selection.tried]
+        second = _pass(FILTERS, selection.profile, members, moment)
         for name, before, after in (*first.dropped, *second.dropped):
-            steps.dropped(name, before, after)
+            trace.dropped(name, before, after)
         if not second.kept:
             last = second if second.dropped else first
             blocked.append(last.dropped[-1][:2] if last.dropped and not last.kept else ("", ()))
         return second.kept
 
-    def _pick(self, wish: Wish, pool: Sequence[Candidate], moment: Moment, steps: Steps) -> Candidate:
+    def _pick(
+        self, selection: SelectionRequest, pool: Sequence[Candidate], moment: Moment, trace: DecisionTrace
+    ) -> Candidate:
         if len(pool) == 1:
-            steps.note("pick", pool[0].key)
+            trace.note("pick", pool[0].key)
             return pool[0]
         totals = [0.0] * len(pool)
-        for scorer, weight in wish.scorers:
-            totals = [t + weight * s for t, s in zip(totals, scorer(wish.demand, pool, moment), strict=True)]
+        for scorer, weight in selection.scorers:
+            totals = [t + weight * s for t, s in zip(totals, scorer(selection.profile, pool, moment), strict=True)]
         best = max(totals)
         winners = [i for i, total in enumerate(totals) if total >= best - 1e-9]
         winner = winners[0] if len(winners) == 1 else self._chance.choice(winners)
-        steps.scored(pool, totals, winner)
+        trace.scored(pool, totals, winner)
         return pool[winner]
 
 
 def _pass(
-    filters: Sequence[tuple[str, Filter]], demand: Demand, members: Sequence[Candidate], moment: Moment
+    filters: Sequence[tuple[str, Filter]], profile: RequestProfile, members: Sequence[Candidate], moment: Moment
 ) -> _Passed:
     dropped = []
     for name, passes in filters:
         if not members:
             break
-        kept = passes(demand, members, moment)
+        kept = passes(profile, members, moment)
         if len(kept) != len(members):
             dropped.append((name, members, kept))
         members = kept
@@ -167,12 +174,14 @@ def why_none(blocked: Sequence[tuple[str, Sequence[Candidate]]], now: float) -> 
     """The error for what stopped the groups: the filter that left nobody, with whom it stopped."""
     names = {name for name, _ in blocked}
     if names & set(_BUSY):
-        wait = min(c.guard.busy_until for name, members in blocked if name in _BUSY for c in members) - now
+        wait = min(c.endpoint.busy_until for name, members in blocked if name in _BUSY for c in members) - now
         return ResourceExhausted(
             "every deployment is too busy", reason="ALL_DEPLOYMENTS_BUSY", retry_after_s=max(0.0, wait)
         )
     if not names or names & set(_DOWN):
-        waits = [c.guard.breaker.blocked_until - now for name, members in blocked if name == "breaker" for c in members]
+        waits = [
+            c.endpoint.breaker.blocked_until - now for name, members in blocked if name == "breaker" for c in members
+        ]
         return Unavailable(
             "no deployment of the model is healthy",
             reason="NO_HEALTHY_DEPLOYMENT",

@@ -6,9 +6,9 @@ from contextlib import aclosing
 
 import pytest
 
-from gateway.core.conductor import Ask, Conductor, Part
 from gateway.core.keys import Caller
-from gateway.core.tally import Tally
+from gateway.core.request_pipeline import AdmittedRequest, Chunk, RequestPipeline
+from gateway.core.request_usage import RequestUsage
 from headrace.common.v1 import generation_pb2 as pb
 from headrace.router.v1 import router_pb2
 from mesh.clock import SYSTEM, Deadline
@@ -66,22 +66,22 @@ class ScriptedRouter:
         return []
 
 
-def ask(prompts: int = 1, n: int = 1) -> Ask:
+def admitted(prompts: int = 1, n: int = 1) -> AdmittedRequest:
     generation = pb.Generation(model="m", sampling=pb.Sampling(n=n))
-    return Ask(Caller("k", "t"), "req", "ann", [generation] * prompts, Deadline(60))
+    return AdmittedRequest(Caller("k", "t"), "req", "ann", [generation] * prompts, Deadline(60))
 
 
-async def answer(router: ScriptedRouter, asked: Ask, tally: Tally) -> list[Part]:
-    return [part async for part in Conductor(router, SYSTEM).answer(asked, tally)]
+async def answer(router: ScriptedRouter, asked: AdmittedRequest, usage_totals: RequestUsage) -> list[Chunk]:
+    return [chunk async for chunk in RequestPipeline(router, SYSTEM).answer(asked, usage_totals)]
 
 
 async def test_a_whole_answer_is_tallied() -> None:
-    router, tally = ScriptedRouter([said("a"), said("b", finish=True), summary()]), Tally()
-    parts = await answer(router, ask(), tally)
-    assert [d.text for part in parts for d in part.message.deltas] == ["a", "b"]
-    assert (tally.complete, tally.usage.prompt_tokens, tally.completion_tokens) == (True, 3, 2)
-    assert tally.disclosure == DISCLOSURE
-    assert tally.first_s is not None
+    router, usage_totals = ScriptedRouter([said("a"), said("b", finish=True), summary()]), RequestUsage()
+    chunks = await answer(router, admitted(), usage_totals)
+    assert [d.text for chunk in chunks for d in chunk.message.deltas] == ["a", "b"]
+    assert (usage_totals.complete, usage_totals.usage.prompt_tokens, usage_totals.completion_tokens) == (True, 3, 2)
+    assert usage_totals.disclosure == DISCLOSURE
+    assert usage_totals.first_s is not None
     context = router.requests[0].context
     assert (context.request_id, context.tenant, context.user) == ("req", "t", "ann")
 
@@ -98,70 +98,70 @@ async def test_a_whole_answer_is_tallied() -> None:
     ids=["nothing", "no-end", "no-summary", "no-finish", "one-of-two-finishes"],
 )
 async def test_an_answer_without_its_end_is_cut_and_never_complete(script: Script, n: int) -> None:
-    tally = Tally()
+    usage_totals = RequestUsage()
     with pytest.raises(StreamCut):
-        await answer(ScriptedRouter(script), ask(n=n), tally)
-    assert not tally.complete
+        await answer(ScriptedRouter(script), admitted(n=n), usage_totals)
+    assert not usage_totals.complete
 
 
 async def test_an_error_keeps_what_was_seen_and_disclosed() -> None:
-    tally = Tally()
+    usage_totals = RequestUsage()
     with pytest.raises(Unavailable):
-        await answer(ScriptedRouter([said("a"), said("b"), Unavailable("gone")]), ask(), tally)
-    assert (tally.completion_tokens, tally.disclosure) == (2, DISCLOSURE)
+        await answer(ScriptedRouter([said("a"), said("b"), Unavailable("gone")]), admitted(), usage_totals)
+    assert (usage_totals.completion_tokens, usage_totals.disclosure) == (2, DISCLOSURE)
 
 
 async def test_waiting_in_vain_is_waiting_too() -> None:
-    tally = Tally()
+    usage_totals = RequestUsage()
     started = SYSTEM.monotonic()
     with pytest.raises(Unavailable):
-        await answer(ScriptedRouter([Unavailable("gone")]), ask(), tally)
-    assert 0 < tally.waited_s <= SYSTEM.monotonic() - started
-    assert tally.first_s is None
+        await answer(ScriptedRouter([Unavailable("gone")]), admitted(), usage_totals)
+    assert 0 < usage_totals.waited_s <= SYSTEM.monotonic() - started
+    assert usage_totals.first_s is None
 
 
 async def test_nothing_after_the_summary_takes_the_answer_back() -> None:
-    tally = Tally()
+    usage_totals = RequestUsage()
     script = [said("a", finish=True), summary(), Unavailable("too late")]
-    assert len(await answer(ScriptedRouter(script), ask(), tally)) == 2
-    assert tally.complete
+    assert len(await answer(ScriptedRouter(script), admitted(), usage_totals)) == 2
+    assert usage_totals.complete
 
 
 async def test_prompts_are_asked_together_and_told_apart() -> None:
     script = [said("a", finish=True), summary()]
-    router, tally = ScriptedRouter(script, script, script), Tally()
-    parts = await answer(router, ask(prompts=3), tally)
-    assert sorted(part.prompt for part in parts if part.message.deltas) == [0, 1, 2]
+    router, usage_totals = ScriptedRouter(script, script, script), RequestUsage()
+    chunks = await answer(router, admitted(prompts=3), usage_totals)
+    assert sorted(chunk.prompt for chunk in chunks if chunk.message.deltas) == [0, 1, 2]
     assert [request.context.request_id for request in router.requests] == ["req-0", "req-1", "req-2"]
-    assert (tally.usage.prompt_tokens, tally.usage.completion_tokens) == (9, 6)
-    disclosure = tally.disclosure
+    assert (usage_totals.usage.prompt_tokens, usage_totals.usage.completion_tokens) == (9, 6)
+    disclosure = usage_totals.disclosure
     assert disclosure is not None
     assert (len(disclosure.attempts), disclosure.cost_micro_usd) == (3, 21)
-    assert tally.complete
+    assert usage_totals.complete
 
 
 async def test_one_prompts_failure_ends_the_others() -> None:
     router = ScriptedRouter([said("a")], [ResourceExhausted("busy")], stalls=True)
     with pytest.raises(ResourceExhausted):
-        await answer(router, ask(prompts=2), Tally())
+        await answer(router, admitted(prompts=2), RequestUsage())
     assert router.calls[0].closed.is_set()
 
 
 @pytest.mark.parametrize("prompts", [1, 2])
 async def test_closing_the_answer_closes_the_calls(prompts: int) -> None:
     router = ScriptedRouter(*[[said("a")]] * prompts, stalls=True)
-    async with aclosing(Conductor(router, SYSTEM).answer(ask(prompts), Tally())) as parts:
-        await anext(parts)
+    async with aclosing(RequestPipeline(router, SYSTEM).answer(admitted(prompts), RequestUsage())) as chunks:
+        await anext(chunks)
     assert all(call.closed.is_set() for call in router.calls)
 
 
 async def test_a_slow_reader_holds_the_routers_back() -> None:
     endless = [said(str(i)) for i in range(1000)]
     router = ScriptedRouter(endless, endless)
-    tally = Tally()
-    async with aclosing(Conductor(router, SYSTEM).answer(ask(prompts=2), tally)) as parts:
-        await anext(parts)
+    usage_totals = RequestUsage()
+    async with aclosing(RequestPipeline(router, SYSTEM).answer(admitted(prompts=2), usage_totals)) as chunks:
+        await anext(chunks)
         for _ in range(5000):
             await asyncio.sleep(0)
         # What waits is bounded: the queue, and a piece in each prompt's hands.
-        assert tally.tokens <= 16 + 3
+        assert usage_totals.tokens <= 16 + 3

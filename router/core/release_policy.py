@@ -10,10 +10,10 @@ from router.core.catalog import Commit
 
 Message = router_pb2.GenerateResponse
 # An answer larger than this is let go, however it should have been held: the router's memory is not the caller's.
-_MOST_HELD_BYTES: Final = 4 * 1024 * 1024
+_MAX_HELD_BYTES: Final = 4 * 1024 * 1024
 
 
-class Gate(Protocol):
+class ReleasePolicy(Protocol):
     """Holds messages back. `push` gives those that may go now, in order; a message with a summary lets all go."""
 
     def push(self, message: Message, now: float) -> Sequence[Message]:
@@ -34,7 +34,7 @@ class Held:
         """Hold a message; False when no more may be held."""
         self.messages.append(message)
         self._bytes += message.ByteSize()
-        return self._bytes <= _MOST_HELD_BYTES
+        return self._bytes <= _MAX_HELD_BYTES
 
     def take(self) -> list[Message]:
         """All that waits."""
@@ -67,7 +67,7 @@ class Window:
         self._since = now if self._since is None else self._since
         self._tokens += tokens_of(message)
         room = self._held.add(message)
-        late = now - self._since >= self._commit.longest_s
+        late = now - self._since >= self._commit.max_s
         self._open = self._tokens >= self._commit.tokens or late or not room or message.HasField("summary")
         return self._held.take() if self._open else ()
 
@@ -90,7 +90,7 @@ class Whole:
 class ToolCalls:
     """Lets text pass and holds tool calls until their choice has ended: no caller ever sees half a call."""
 
-    def __init__(self, inner: Gate) -> None:
+    def __init__(self, inner: ReleasePolicy) -> None:
         self._inner = inner
         self._held = Held()
         self._calling: set[int] = set()
@@ -108,11 +108,11 @@ class ToolCalls:
         return [out for held in self._held.take() for out in self._inner.push(held, now)]
 
 
-def gate_for(*, structured: bool, tools: bool, commit: Commit) -> Gate:
+def release_policy_for(*, structured: bool, tools: bool, commit: Commit) -> ReleasePolicy:
     """The gate of an answer; `structured` when it is bound to a schema and has to be held."""
     if structured:
         return Whole()
-    inner: Gate = Open() if commit.tokens == 1 else Window(commit)
+    inner: ReleasePolicy = Open() if commit.tokens == 1 else Window(commit)
     return ToolCalls(inner) if tools else inner
 
 

@@ -29,7 +29,7 @@ _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _QUIET: Final = frozenset({"/healthz", "/readyz"})
 
 
-class HttpFront:
+class AsgiApp:
     """One application. `closing` says whether connections should end with their next answer."""
 
     def __init__(self, routes: Routes, meter: Meter, closing: Callable[[], bool]) -> None:
@@ -94,9 +94,9 @@ class HttpFront:
     def _record(self, exchange: Exchange, seconds: float) -> None:
         status = 499 if exchange.gone else exchange.status
         self._meter.http(exchange.route, status, seconds)
-        tally = exchange.tally
+        usage_totals = exchange.usage_totals
         if exchange.model and exchange.caller is not None:
-            self._meter.generation(exchange.caller.tenant, tally)
+            self._meter.generation(exchange.caller.tenant, usage_totals)
         if exchange.route in _QUIET:
             return
         fields: dict[str, object] = {
@@ -119,17 +119,17 @@ class HttpFront:
 
 
 def _generation_fields(exchange: Exchange, seconds: float) -> dict[str, object]:
-    tally = exchange.tally
+    usage_totals = exchange.usage_totals
     fields: dict[str, object] = {
         "model": exchange.model,
         "stream": exchange.stream,
         # What the gateway itself took: the rest was spent waiting for the router.
-        "own_ms": round((seconds - tally.waited_s) * 1e3, 3),
-        "first_ms": None if tally.first_s is None else round(tally.first_s * 1e3, 3),
-        "prompt_tokens": tally.usage.prompt_tokens,
-        "completion_tokens": tally.completion_tokens,
+        "own_ms": round((seconds - usage_totals.waited_s) * 1e3, 3),
+        "first_ms": None if usage_totals.first_s is None else round(usage_totals.first_s * 1e3, 3),
+        "prompt_tokens": usage_totals.usage.prompt_tokens,
+        "completion_tokens": usage_totals.completion_tokens,
     }
-    disclosure = tally.disclosure
+    disclosure = usage_totals.disclosure
     if disclosure is not None:
         fields["deployment"] = disclosure.deployment
         fields["attempts"] = len(disclosure.attempts)

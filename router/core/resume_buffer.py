@@ -6,7 +6,7 @@ from headrace.common.v1 import generation_pb2
 from headrace.router.v1 import router_pb2
 
 
-class Ledger:
+class ResumeBuffer:
     """The messages that went out, by reference; they are only looked into when an answer has to be resumed."""
 
     __slots__ = ("_choices", "_messages", "finished", "resumable", "tokens")

@@ -19,7 +19,7 @@ _PREFIX_CHARS: Final = 2_048
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class RequestProfile:
     """The request, as choosing sees it."""
 
     request_id: str
@@ -37,7 +37,7 @@ class Demand:
     structured: bool
 
 
-def demand_of(request: router_pb2.GenerateRequest) -> Demand:
+def profile_of(request: router_pb2.GenerateRequest) -> RequestProfile:
     """Read a request. It is well-formed; see router.servicer."""
     generation, context = request.generation, request.context
     sampling, prompt = generation.sampling, generation.prompt
@@ -59,7 +59,7 @@ def demand_of(request: router_pb2.GenerateRequest) -> Demand:
         needs.add("json_schema")
     if sampling.logprobs:
         needs.add("logprobs")
-    return Demand(
+    return RequestProfile(
         request_id=context.request_id,
         tenant=context.tenant,
         user=context.user,

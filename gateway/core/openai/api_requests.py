@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
-from gateway.core.conductor import Part
 from gateway.core.openai.answer import Disclosed, Heading, Usage
 from gateway.core.openai.chat_answer import ChatAnswer, ChatStream
 from gateway.core.openai.chat_request import ChatCompletionRequest, to_generation
@@ -13,6 +12,7 @@ from gateway.core.openai.completion_answer import CompletionAnswer, CompletionSt
 from gateway.core.openai.completion_request import CompletionRequest, echoes, to_generations
 from gateway.core.openai.decoding import Decoder
 from gateway.core.openai.sampling import includes_usage
+from gateway.core.request_pipeline import Chunk
 from headrace.common.v1.generation_pb2 import Generation
 
 _CHAT: Final = Decoder(ChatCompletionRequest)
@@ -22,7 +22,7 @@ _COMPLETION: Final = Decoder(CompletionRequest)
 class Answer(Protocol):
     """An answer that is sent as a whole."""
 
-    def add(self, part: Part) -> None:
+    def add(self, chunk: Chunk) -> None:
         """Take a part in."""
         ...
 
@@ -34,7 +34,7 @@ class Answer(Protocol):
 class Stream(Protocol):
     """An answer that is sent as events."""
 
-    def events(self, part: Part) -> bytes:
+    def events(self, chunk: Chunk) -> bytes:
         """A part as events; empty where it has nothing for the caller."""
         ...
 
@@ -43,7 +43,7 @@ class Stream(Protocol):
         ...
 
 
-class Question(Protocol):
+class ApiRequest(Protocol):
     """A request that was understood."""
 
     # What the caller calls the prompt.
@@ -84,7 +84,7 @@ class Question(Protocol):
 
 
 @dataclass(slots=True)
-class ChatQuestion:
+class ChatApiRequest:
     """Implements Question for chat."""
 
     prompt_field: ClassVar[str] = "messages"
@@ -92,43 +92,43 @@ class ChatQuestion:
     generations: list[Generation]
 
     @classmethod
-    def decode(cls, body: bytes) -> ChatQuestion:
+    def decode(cls, body: bytes) -> ChatApiRequest:
         """Read a body. Raises InvalidArgument, which names the field."""
         request = _CHAT.decode(body)
         return cls(request, [to_generation(request)])
 
     @property
     def model(self) -> str:
-        """See Question."""
+        """See ApiRequest."""
         return self.request.model
 
     @property
     def user(self) -> str:
-        """See Question."""
+        """See ApiRequest."""
         return self.request.user or ""
 
     @property
     def streams(self) -> bool:
-        """See Question."""
+        """See ApiRequest."""
         return bool(self.request.stream)
 
     @property
     def max_tokens_field(self) -> str:
-        """See Question."""
+        """See ApiRequest."""
         return "max_completion_tokens" if self.request.max_completion_tokens is not None else "max_tokens"
 
     def answer(self) -> ChatAnswer:
-        """See Question."""
+        """See ApiRequest."""
         return ChatAnswer(Heading("chatcmpl-", self.model), self.generations[0].sampling)
 
     def stream(self) -> ChatStream:
-        """See Question."""
+        """See ApiRequest."""
         heading, sampling = Heading("chatcmpl-", self.model), self.generations[0].sampling
         return ChatStream(heading, sampling, include_usage=includes_usage(self.request))
 
 
 @dataclass(slots=True)
-class CompletionQuestion:
+class CompletionApiRequest:
     """Implements Question for plain completions."""
 
     prompt_field: ClassVar[str] = "prompt"
@@ -137,33 +137,33 @@ class CompletionQuestion:
     generations: list[Generation]
 
     @classmethod
-    def decode(cls, body: bytes) -> CompletionQuestion:
+    def decode(cls, body: bytes) -> CompletionApiRequest:
         """Read a body. Raises InvalidArgument, which names the field."""
         request = _COMPLETION.decode(body)
         return cls(request, to_generations(request))
 
     @property
     def model(self) -> str:
-        """See Question."""
+        """See ApiRequest."""
         return self.request.model
 
     @property
     def user(self) -> str:
-        """See Question."""
+        """See ApiRequest."""
         return self.request.user or ""
 
     @property
     def streams(self) -> bool:
-        """See Question."""
+        """See ApiRequest."""
         return bool(self.request.stream)
 
     def answer(self) -> CompletionAnswer:
-        """See Question."""
+        """See ApiRequest."""
         sampling = self.generations[0].sampling
         return CompletionAnswer(Heading("cmpl-", self.model), sampling, len(self.generations), echoes(self.request))
 
     def stream(self) -> CompletionStream:
-        """See Question."""
+        """See ApiRequest."""
         sampling, prompts = self.generations[0].sampling, len(self.generations)
         usage = includes_usage(self.request)
         return CompletionStream(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ops.drills.charts import Band, Series, chart
 from ops.drills.measure import Figures, Phases, figures, quantile
-from ops.drills.requests import Asked, Fate
+from ops.drills.requests import RequestRecord, RequestResult
 from ops.drills.spec import Expect
 from ops.drills.verdict import as_json, judge
 
@@ -18,68 +18,68 @@ _WHOLE = "one two three"
 _PHASES = Phases(2.0, 4.0, 6.0)
 
 
-def _asked(text: str = _WHOLE, *, finished: bool = True, started: float = 0.0, **fields: object) -> Asked:
-    asked = Asked(0, started)
-    asked.text, asked.finished, asked.ended = text, finished, started + 1.0
+def _asked(text: str = _WHOLE, *, finished: bool = True, started: float = 0.0, **fields: object) -> RequestRecord:
+    record = RequestRecord(0, started)
+    record.text, record.finished, record.ended = text, finished, started + 1.0
     for name, value in fields.items():
-        setattr(asked, name, value)
-    return asked
+        setattr(record, name, value)
+    return record
 
 
 @pytest.mark.parametrize(
-    ("text", "finished", "fate"),
+    ("text", "finished", "result"),
     [
-        (_WHOLE, True, Fate.ANSWERED),
-        ("one two", False, Fate.SEVERED),
-        ("", False, Fate.LOST),
+        (_WHOLE, True, RequestResult.ANSWERED),
+        ("one two", False, RequestResult.SEVERED),
+        ("", False, RequestResult.LOST),
         # Missing, doubled and changed words, whether the end came or not.
-        ("one two", True, Fate.WRONG),
-        ("", True, Fate.WRONG),
-        ("one two two three", True, Fate.WRONG),
-        ("one two two", False, Fate.WRONG),
-        (_WHOLE + " four", True, Fate.WRONG),
+        ("one two", True, RequestResult.WRONG),
+        ("", True, RequestResult.WRONG),
+        ("one two two three", True, RequestResult.WRONG),
+        ("one two two", False, RequestResult.WRONG),
+        (_WHOLE + " four", True, RequestResult.WRONG),
     ],
 )
-def test_each_answer_has_one_fate(text: str, finished: bool, fate: Fate) -> None:
+def test_each_answer_has_one_fate(text: str, finished: bool, result: RequestResult) -> None:
     """Held against the undisturbed answer."""
-    assert _asked(text, finished=finished).fate(_WHOLE) is fate
+    assert _asked(text, finished=finished).result(_WHOLE) is result
 
 
 @given(st.lists(st.sampled_from([_WHOLE, "one", "", "two"]), max_size=20), st.booleans())
 def test_every_question_is_counted_once(texts: list[str], finished: bool) -> None:
     """The four fates add up to what was asked."""
-    seen = figures([_asked(t, finished=finished) for t in texts], lambda one: one.fate(_WHOLE), _PHASES)
+    seen = figures([_asked(t, finished=finished) for t in texts], lambda one: one.result(_WHOLE), _PHASES)
     assert seen.requests == seen.answered + seen.lost + seen.severed + seen.wrong == len(texts)
 
 
 def test_phases_and_amplification() -> None:
     """Latency goes by when it was asked; attempts count where the fault could be felt."""
-    asked = [
+    record = [
         _asked(started=0.5),
         _asked(started=1.5, attempts=2, spliced=True),
         _asked(started=3.0, attempts=3, cost_usd=0.5),
         _asked(started=5.0),
     ]
-    seen = figures(asked, lambda one: one.fate(_WHOLE), _PHASES)
+    seen = figures(record, lambda one: one.result(_WHOLE), _PHASES)
     assert (seen.amplification, seen.spliced, seen.cost_usd) == (2.5, 1, 0.5)
     assert seen.p99_s == {"before": 1.0, "during": 1.0, "after": 1.0}
 
 
 def test_bystanders_are_touched_by_errors_and_by_second_attempts() -> None:
     """And their attempts do not count as the fault's."""
-    asked = [
+    record = [
         _asked(started=3.0, attempts=3),
         _asked(started=3.0, bystander=True),
         _asked(started=3.0, bystander=True, attempts=2),
         _asked("one", finished=False, started=3.0, bystander=True, error="CUT"),
     ]
-    seen = figures(asked, lambda one: one.fate(_WHOLE), _PHASES)
+    seen = figures(record, lambda one: one.result(_WHOLE), _PHASES)
     assert (seen.bystanders_touched, seen.amplification, seen.severed) == (2, 3.0, 1)
 
 
 def test_a_silent_end_is_always_a_failure() -> None:
     """No limit allows one."""
-    seen = figures([_asked("one", finished=False)], lambda one: one.fate(_WHOLE), _PHASES)
+    seen = figures([_asked("one", finished=False)], lambda one: one.result(_WHOLE), _PHASES)
     checks = judge(Expect(severed=5), seen)
     assert [check.what for check in checks if not check.passed] == ["silent ends", "answers"]
 
@@ -95,10 +95,10 @@ def test_a_silent_end_is_always_a_failure() -> None:
         (Expect(p99_during_s=1), Figures(answered=1, p99_s={"during": None}), ["p99 during"]),
         (Expect(amplification=1.2), Figures(answered=1, amplification=1.3), ["attempts a request"]),
         (Expect(cost_usd=0.1), Figures(answered=1, cost_usd=0.2), ["money spent"]),
-        (Expect(called_at_least={"a": 1}), Figures(answered=1), ["calls of a"]),
-        (Expect(called_at_most={"a": 1}), Figures(answered=1, called={"a": 2}), ["calls of a"]),
+        (Expect(min_called={"a": 1}), Figures(answered=1), ["calls of a"]),
+        (Expect(max_called={"a": 1}), Figures(answered=1, called={"a": 2}), ["calls of a"]),
         (Expect(breaker_closed=("a",)), Figures(answered=1, opened=("a",)), ["breaker of a"]),
-        (Expect(spliced_at_least=1), Figures(answered=1), ["streams resumed"]),
+        (Expect(min_spliced=1), Figures(answered=1), ["streams resumed"]),
         (
             Expect(bystanders_touched=0),
             Figures(answered=1, bystanders_touched=1),

@@ -11,9 +11,9 @@ from headrace.router.v1 import router_pb2
 from mesh.errors import FailedPrecondition, Outcome, ResourceExhausted, Unavailable
 from router.core import filters, scorers
 from router.core.catalog import Deployment, KeywordRule, Model, Price, Ramp
-from router.core.choosing import Choice
-from router.core.demand import demand_of
-from tests.unit.router.surroundings import World, demand
+from router.core.request_profile import profile_of
+from router.core.selector import Selected
+from tests.unit.router.surroundings import World, profile
 
 
 def dep(name: str, **options) -> Deployment:
@@ -28,11 +28,11 @@ def test_tools_and_past_calls_count_towards_the_prompt() -> None:
     request = router_pb2.GenerateRequest()
     chat = request.generation.prompt.chat
     chat.messages.add(role=3).content.add(text="x" * 400)
-    plain = demand_of(request).prompt_tokens
+    plain = profile_of(request).prompt_tokens
     chat.tools.add(name="f", description="y" * 400, parameters_json="z" * 800)
     chat.messages.add(role=4).tool_calls.add(id="c", name="f", arguments_json="a" * 400)
-    assert demand_of(request).prompt_tokens == plain + 400
-    assert demand_of(request).needs == {"chat", "tools"}
+    assert profile_of(request).prompt_tokens == plain + 400
+    assert profile_of(request).needs == {"chat", "tools"}
 
 
 ALL = (
@@ -64,10 +64,10 @@ def test_every_score_is_within_0_and_1_and_somebody_is_best(data, count) -> None
         for seconds in draw(st.lists(st.floats(0, 1000), max_size=3)):
             c.ttft.add(seconds)
     for scorer in ALL:
-        scores = scorer(demand(user=draw(st.text(max_size=3))), candidates, world.moment())
+        scores = scorer(profile(user=draw(st.text(max_size=3))), candidates, world.moment())
         assert len(scores) == len(candidates)
         assert all(0.0 <= s <= 1.0 for s in scores), scorer
-    assert isinstance(world.choose(), Choice)
+    assert isinstance(world.choose(), Selected)
 
 
 def test_the_cheapest_and_the_fastest_are_what_they_say() -> None:
@@ -151,7 +151,7 @@ def test_tiers_and_regions_prefer_and_require() -> None:
 def test_groups_are_tried_in_order() -> None:
     world = World([dep("a"), dep("b"), dep("c")], model("a", ("b", "c")))
     assert world.chosen() == "a/a-0"
-    world.candidates["a/a-0"].guard.back_off(60.0)
+    world.candidates["a/a-0"].endpoint.back_off(60.0)
     assert world.chosen() in ("b/b-0", "c/c-0")
 
 
@@ -161,14 +161,14 @@ def test_the_error_says_what_is_really_missing() -> None:
     assert isinstance(nobody, FailedPrecondition)
     assert nobody.reason == "NO_CAPABLE_DEPLOYMENT"
     assert "tenant" in nobody.message
-    world.candidates["a/a-0"].guard.back_off(8.0)
-    world.candidates["b/b-0"].guard.back_off(3.0)
+    world.candidates["a/a-0"].endpoint.back_off(8.0)
+    world.candidates["b/b-0"].endpoint.back_off(3.0)
     busy = world.choose(tenant="x")
     assert isinstance(busy, ResourceExhausted)
     assert busy.retry_after_s == pytest.approx(3.0)
     # One that is down and one that is busy: waiting helps, so the caller is told to wait.
-    world.candidates["a/a-0"].guard.busy_until = 0.0
-    world.candidates["a/a-0"].guard.admit().resolve(Outcome.FAULT)
+    world.candidates["a/a-0"].endpoint.busy_until = 0.0
+    world.candidates["a/a-0"].endpoint.admit().resolve(Outcome.FAULT)
     assert isinstance(world.choose(tenant="x"), ResourceExhausted)
     world.candidates["b/b-0"].replica.healthy = False
     down = world.choose(tenant="x")
@@ -180,24 +180,24 @@ def test_the_error_says_what_is_really_missing() -> None:
 def test_one_that_is_due_for_a_probe_is_asked_on_the_side() -> None:
     world = World([dep("a"), dep("b")], model("a", "b"))
     a = world.candidates["a/a-0"]
-    a.guard.admit().resolve(Outcome.FAULT)
+    a.endpoint.admit().resolve(Outcome.FAULT)
     choice = world.choose()
-    assert isinstance(choice, Choice)
+    assert isinstance(choice, Selected)
     assert (choice.candidate.key, choice.probe) == ("b/b-0", None)
     world.clock.now += 5.0
     choice = world.choose()
-    assert isinstance(choice, Choice)
+    assert isinstance(choice, Selected)
     assert (choice.candidate.key, choice.probe) == ("b/b-0", a)
     world.candidates["b/b-0"].replica.healthy = False
     choice = world.choose()
-    assert isinstance(choice, Choice)
+    assert isinstance(choice, Selected)
     # It is all there is, so the request itself is the probe.
     assert (choice.candidate, choice.probe) == (a, None)
 
 
 def test_a_newcomer_gets_a_growing_share() -> None:
     world = World([dep("a")], model("a"), replicas=1)
-    world.chooser.ramp = Ramp(seconds=10.0, start=0.1)
+    world.selector.ramp = Ramp(seconds=10.0, start=0.1)
     old = {r.id: (r.service, r.address) for r in world.fleet.replicas.values()}
     world.fleet.seen({**old, "a-1": ("a", "h:new")}, world.clock.now)
     shares = []
@@ -229,10 +229,10 @@ def test_filters_never_let_the_wrong_ones_through(states, chance: random.Random)
     for (healthy, busy, failed), c in zip(states, world.candidates.values(), strict=True):
         c.replica.healthy = healthy
         if failed:
-            c.guard.admit().resolve(Outcome.FAULT)
+            c.endpoint.admit().resolve(Outcome.FAULT)
         if busy:
-            c.guard.back_off(chance.uniform(1, 4))
+            c.endpoint.back_off(chance.uniform(1, 4))
     fit = {f"d{i}/d{i}-0" for i, (healthy, busy, failed) in enumerate(states) if healthy and not busy and not failed}
     choice = world.choose()
-    assert (choice.candidate.key in fit) if isinstance(choice, Choice) else not fit
-    assert filters.kind_of(demand()) == filters.kind_of(demand("another"))
+    assert (choice.candidate.key in fit) if isinstance(choice, Selected) else not fit
+    assert filters.kind_of(profile()) == filters.kind_of(profile("another"))

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from headrace.mesh.v1 import mux_pb2 as pb
-from mesh.mux.ends import (
+from mesh.mux.protocol import (
     BATCH_BYTES,
     PART_BYTES,
     WINDOW_BYTES,
-    Answer,
-    AnsweringEnd,
-    AskingEnd,
+    CallerEnd,
+    ReplySink,
+    ServerEnd,
     headers_of,
     metadata_of,
     parts,
@@ -31,7 +31,7 @@ class Call:
     """One call as the model has it: what is still to be sent, and what must arrive."""
 
     def __init__(self) -> None:
-        self.answer: Answer
+        self.answer: ReplySink
         self.queue: deque[tuple[bytes, bool]] = deque()
         self.expected: deque[bytes] = deque()
         self.ending = False
@@ -45,7 +45,7 @@ class Stream(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.asking, self.answering = AskingEnd(), AnsweringEnd()
+        self.asking, self.answering = CallerEnd(), ServerEnd()
         self.there: deque[pb.CarryRequest] = deque()
         self.back: deque[pb.CarryResponse] = deque()
         self.calls: dict[int, Call] = {}
@@ -185,7 +185,7 @@ TestStream.settings = settings(max_examples=60, stateful_step_count=40, deadline
 
 
 def test_an_answer_that_nobody_reads_stops_alone() -> None:
-    asking, answering = AskingEnd(), AnsweringEnd()
+    asking, answering = CallerEnd(), ServerEnd()
     answers = [asking.ask(pb.Ask(), lambda: None) for _ in range(2)]
     for ask in asking.batch().asks:
         answering.opened(ask.id)
@@ -205,7 +205,7 @@ def test_an_answer_that_nobody_reads_stops_alone() -> None:
 
 
 def test_a_stream_that_breaks_ends_every_call_on_it_as_it_ended() -> None:
-    asking, changed = AskingEnd(), []
+    asking, changed = CallerEnd(), []
     answers = [asking.ask(pb.Ask(), lambda i=i: changed.append(i)) for i in range(3)]
     asking.drop(answers[1])
     asking.fail(14, "reset")
@@ -215,13 +215,13 @@ def test_a_stream_that_breaks_ends_every_call_on_it_as_it_ended() -> None:
 
 
 def test_a_call_dropped_before_it_was_sent_is_never_sent() -> None:
-    asking = AskingEnd()
+    asking = CallerEnd()
     asking.drop(asking.ask(pb.Ask(), lambda: None))
     assert asking.batch() is None
 
 
 def test_draining_is_said_once_and_with_whatever_comes() -> None:
-    answering = AnsweringEnd()
+    answering = ServerEnd()
     answering.drain()
     assert answering.batch() == pb.CarryResponse(draining=True)
     assert answering.batch() is None

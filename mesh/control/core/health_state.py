@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mesh.control.core.model import Health, Verdict
+from mesh.control.core.model import Health, HealthVerdict
 
 
-class Judge:
+class HealthState:
     """Joins what the stream and the checks say of one replica into a verdict, and reports its changes."""
 
-    def __init__(self, report: Callable[[Verdict], None]) -> None:
+    def __init__(self, report: Callable[[HealthVerdict], None]) -> None:
         self._report = report
-        self._verdict: Verdict | None = None
+        self._verdict: HealthVerdict | None = None
         self._told: bool | None = None
         self._answered = False
         self._silence = ""
@@ -45,14 +45,14 @@ class Judge:
         # The stream is in order; a check's answer may be older than what the stream said since.
         serving = self._answered if self._told is None else self._told
         if self._silence:
-            verdict = Verdict(Health.UNHEALTHY, self._silence)
+            verdict = HealthVerdict(Health.UNHEALTHY, self._silence)
         elif serving:
             self._was_healthy = True
-            verdict = Verdict(Health.HEALTHY)
+            verdict = HealthVerdict(Health.HEALTHY)
         elif self._was_healthy:
-            verdict = Verdict(Health.DRAINING, "takes no new work")
+            verdict = HealthVerdict(Health.DRAINING, "takes no new work")
         else:
-            verdict = Verdict(Health.UNKNOWN, "not ready yet")
+            verdict = HealthVerdict(Health.UNKNOWN, "not ready yet")
         if verdict != self._verdict:
             self._verdict = verdict
             self._report(verdict)

@@ -11,10 +11,10 @@ from mesh.resilience.breaker import Breaker, BreakerPolicy, Permit
 
 # A target that says "later" without saying when, and the bounds within which it is believed.
 _DEFAULT_RETRY_AFTER_S: Final = 1.0
-_SHORTEST_RETRY_AFTER_S: Final = 0.05
-_LONGEST_RETRY_AFTER_S: Final = 60.0
+_MIN_RETRY_AFTER_S: Final = 0.05
+_MAX_RETRY_AFTER_S: Final = 60.0
 # Targets that are gone are forgotten; what is left is far below this, unless names are made up without end.
-_MOST_GUARDS: Final = 10_000
+_MAX_ENDPOINTS: Final = 10_000
 
 
 class Busy(ResourceExhausted):
@@ -23,7 +23,7 @@ class Busy(ResourceExhausted):
     default_reason = "TARGET_BUSY"
 
 
-class Guard:
+class Endpoint:
     """One target's breaker and back-pressure."""
 
     __slots__ = ("_clock", "breaker", "busy_until")
@@ -50,13 +50,13 @@ class Guard:
             self.back_off(error.retry_after_s)
 
     def back_off(self, seconds: float | None) -> None:
-        """Leave the target alone for so long; None where it did not say. Never shortens an earlier wish."""
+        """Leave the target alone for so long; None where it did not say. Never shortens an earlier pause."""
         wanted = _DEFAULT_RETRY_AFTER_S if seconds is None else seconds
-        bounded = min(max(wanted, _SHORTEST_RETRY_AFTER_S), _LONGEST_RETRY_AFTER_S)
+        bounded = min(max(wanted, _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S)
         self.busy_until = max(self.busy_until, self._clock.monotonic() + bounded)
 
 
-class Guards:
+class Endpoints:
     """The guards of all targets, by name."""
 
     def __init__(
@@ -65,31 +65,31 @@ class Guards:
         self._policy = policy
         self._clock = clock
         self._on_change = on_change
-        self._guards: dict[str, Guard] = {}
+        self._endpoints: dict[str, Endpoint] = {}
 
-    def of(self, name: str) -> Guard:
+    def of(self, name: str) -> Endpoint:
         """The target's guard, made on first use."""
-        guard = self._guards.get(name)
-        if guard is None:
-            while len(self._guards) >= _MOST_GUARDS:
-                del self._guards[next(iter(self._guards))]
-            guard = Guard(Breaker(name, self._policy, self._clock, self._on_change), self._clock)
-            self._guards[name] = guard
-        return guard
+        endpoint = self._endpoints.get(name)
+        if endpoint is None:
+            while len(self._endpoints) >= _MAX_ENDPOINTS:
+                del self._endpoints[next(iter(self._endpoints))]
+            endpoint = Endpoint(Breaker(name, self._policy, self._clock, self._on_change), self._clock)
+            self._endpoints[name] = endpoint
+        return endpoint
 
     def use(self, policy: BreakerPolicy) -> None:
         """Put another policy into force, for targets known and to come."""
         self._policy = policy
-        for guard in self:
-            guard.breaker.use(policy)
+        for endpoint in self:
+            endpoint.breaker.use(policy)
 
-    def find(self, name: str) -> Guard | None:
+    def find(self, name: str) -> Endpoint | None:
         """The target's guard, if there is one."""
-        return self._guards.get(name)
+        return self._endpoints.get(name)
 
     def forget(self, name: str) -> None:
         """Drop a target that is gone."""
-        self._guards.pop(name, None)
+        self._endpoints.pop(name, None)
 
-    def __iter__(self) -> Iterator[Guard]:
-        return iter(tuple(self._guards.values()))
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(tuple(self._endpoints.values()))

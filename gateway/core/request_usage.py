@@ -9,7 +9,7 @@ from headrace.router.v1.router_pb2 import GenerateResponse
 
 
 @dataclass(slots=True)
-class Tally:
+class RequestUsage:
     """Usage, cost and timings of one request. Seconds."""
 
     usage: Usage = field(default_factory=Usage)

@@ -20,7 +20,7 @@ BATCH_BYTES: Final = 256 * 1024
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 
-class Answer:
+class ReplySink:
     """The asking side of one call. `changed` is called when there is something to take or the answer has ended."""
 
     __slots__ = ("_joined", "_ready", "came", "changed", "end", "id", "owed")
@@ -60,11 +60,11 @@ class Answer:
         return message
 
 
-class AskingEnd:
+class CallerEnd:
     """The end that asks."""
 
     def __init__(self) -> None:
-        self._open: dict[int, Answer] = {}
+        self._open: dict[int, ReplySink] = {}
         self._last = 0
         self._asks: dict[int, pb.Ask] = {}
         self._credits: list[pb.Credit] = []
@@ -80,21 +80,21 @@ class AskingEnd:
         """Whether something waits to be sent."""
         return bool(self._asks or self._credits or self._cancels)
 
-    def ask(self, ask: pb.Ask, changed: Callable[[], None]) -> Answer:
+    def ask(self, ask: pb.Ask, changed: Callable[[], None]) -> ReplySink:
         """Put a call on the stream; its number is filled in."""
         self._last += 1
         ask.id = self._last
-        answer = self._open[ask.id] = Answer(ask.id, changed)
+        answer = self._open[ask.id] = ReplySink(ask.id, changed)
         self._asks[ask.id] = ask
         return answer
 
-    def take(self, answer: Answer) -> bytes | None:
+    def take(self, answer: ReplySink) -> bytes | None:
         """The answer's next message; None while there is none."""
         message = answer.take()
         self._repay(answer)
         return message
 
-    def drop(self, answer: Answer) -> None:
+    def drop(self, answer: ReplySink) -> None:
         """The answer is not wanted any more. Does nothing where it has ended."""
         if self._open.pop(answer.id, None) is None:
             return
@@ -140,13 +140,13 @@ class AskingEnd:
         request.asks.extend(asks)
         return request
 
-    def _repay(self, answer: Answer) -> None:
+    def _repay(self, answer: ReplySink) -> None:
         if answer.owed >= WINDOW_BYTES // 2 and answer.end is None:
             self._credits.append(pb.Credit(id=answer.id, bytes=answer.owed))
             answer.owed = 0
 
 
-class AnsweringEnd:
+class ServerEnd:
     """The end that answers."""
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops.drills.breaking import broken
+from ops.drills.fault_injection import broken
 from ops.failure import Failure
 
 

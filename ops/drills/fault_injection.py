@@ -14,10 +14,10 @@ import grpc
 from headrace.control.v1 import control_pb2, control_pb2_grpc
 from mesh.channel import open_channel
 from mesh.errors import from_rpc_error
+from ops.drills.environment import DrillEnvironment
 from ops.drills.provider.app import Provider
 from ops.drills.provider.faults import Fault, from_fields
 from ops.drills.spec import Drill, FaultPart
-from ops.drills.stage import Stage
 from ops.failure import ExitCode, Failure
 from ops.local.supervisor import Supervisor
 
@@ -26,7 +26,7 @@ _CALL_S: Final = 5.0
 _SLACK_S: Final = 10.0
 
 
-class Breakage(Protocol):
+class InjectedFault(Protocol):
     """One thing that can be broken. `heal` may be called twice, and before `inject`."""
 
     async def inject(self) -> None:
@@ -34,12 +34,12 @@ class Breakage(Protocol):
         ...
 
     async def heal(self) -> None:
-        """Mend it."""
+        """Undo it."""
         ...
 
 
 @asynccontextmanager
-async def broken(faults: Sequence[Breakage], now: Callable[[], float]) -> AsyncIterator[float]:
+async def broken(faults: Sequence[InjectedFault], now: Callable[[], float]) -> AsyncIterator[float]:
     """Everything is broken while inside, and healed on every way out. Yields when it began to be.
 
     That is before the first fault is there: it may be noticed while it, or the next, is still being made.
@@ -54,34 +54,34 @@ async def broken(faults: Sequence[Breakage], now: Callable[[], float]) -> AsyncI
         await asyncio.shield(_heal(faults))
 
 
-async def _heal(faults: Sequence[Breakage]) -> None:
+async def _heal(faults: Sequence[InjectedFault]) -> None:
     failures = [f for f in await asyncio.gather(*(one.heal() for one in faults), return_exceptions=True) if f]
     if failures:
         raise Failure(f"not everything could be healed: {failures[0]!r}", "see: headrace status", ExitCode.SOFTWARE)
 
 
-def breakages(drill: Drill, stage: Stage) -> list[Breakage]:
-    """What the drill breaks, in its order. Raises Failure where the stage has no such thing."""
-    return [_breakage(part, i, drill, stage) for i, part in enumerate(drill.faults)]
+def injected_faults(drill: Drill, environment: DrillEnvironment) -> list[InjectedFault]:
+    """What the drill breaks, in its order. Raises Failure where the environment has no such thing."""
+    return [_injected_fault(part, i, drill, environment) for i, part in enumerate(drill.faults)]
 
 
-def _breakage(part: FaultPart, number: int, drill: Drill, stage: Stage) -> Breakage:
+def _injected_fault(part: FaultPart, number: int, drill: Drill, environment: DrillEnvironment) -> InjectedFault:
     lasts_s = drill.load.during_s + _SLACK_S
     if part.what == "kill":
-        return _Killed(lambda: _pid(stage, part.target))
+        return _Killed(lambda: _pid(environment, part.target))
     if part.what == "stop":
-        return _Stopped(lambda: _pid(stage, part.target), lasts_s)
+        return _Stopped(lambda: _pid(environment, part.target), lasts_s)
     if part.what == "partition":
-        agent = stage.consul
+        agent = environment.consul
         if agent is None:
             raise Failure("this stack has no Consul of the drill's own", "run the drill on its own stack")
         # An agent that is stopped is to everyone else one that no packet reaches.
         return _Stopped(lambda: agent.pid, lasts_s)
     if part.what == "provider":
-        if part.target not in stage.providers:
+        if part.target not in environment.providers:
             raise Failure(f"no scriptable provider {part.target!r} here", "run the drill on its own stack")
-        return _ProviderFault(stage.providers[part.target], from_fields(part.fault))
-    return _XdsFault(stage.stack.control, _fault(part, f"drill-{number}", lasts_s))
+        return _ProviderFault(environment.providers[part.target], from_fields(part.fault))
+    return _XdsFault(environment.stack.control, _fault(part, f"drill-{number}", lasts_s))
 
 
 class _Killed:
@@ -176,8 +176,8 @@ def _fault(part: FaultPart, fault_id: str, lasts_s: float) -> control_pb2.Fault:
     return fault
 
 
-def _pid(stage: Stage, process: str) -> int:
-    for info in Supervisor(stage.state).processes():
+def _pid(environment: DrillEnvironment, process: str) -> int:
+    for info in Supervisor(environment.state).processes():
         if info.name == process and info.pid:
             return info.pid
     raise Failure(f"no process {process!r} runs here", "see what does: headrace status", ExitCode.USAGE)

@@ -11,16 +11,16 @@ from router.core.attempt import Attempt
 from router.core.calibration import Calibration
 from router.core.cascade_features import Answer
 from router.core.catalog import Commit, Route
-from router.core.gates import Gate, Whole, Window
+from router.core.judge_model import JudgeModel
 from router.core.ports import Metrics
 from router.core.prices import cost_of
-from router.core.second_opinion import SecondOpinion
+from router.core.release_policy import ReleasePolicy, Whole, Window
 
 # The window's own time limit: a slow answer is judged by what there is.
-_LONGEST_S = 10.0
+_MAX_S = 10.0
 
 
-class Judge:
+class CascadePolicy:
     """Judges the answers of every member but the last."""
 
     def __init__(
@@ -35,9 +35,9 @@ class Judge:
         self._metrics = metrics
         self._judged: set[int] = set()
         # Asked where the figures leave doubt.
-        self.second: SecondOpinion | None = None
+        self.second: JudgeModel | None = None
 
-    def before(self) -> cascade.Verdict:
+    def before(self) -> cascade.CascadeVerdict:
         """Whether to begin with the second member."""
         verdict = cascade.before(self._question, self._calibration)
         if verdict.escalate:
@@ -48,11 +48,11 @@ class Judge:
         """Whether the attempt's answer has to be judged before anybody sees it."""
         return attempt.group + 1 < len(self._route.groups) and attempt.group not in self._judged
 
-    def gate(self) -> Gate:
+    def release_policy(self) -> ReleasePolicy:
         """Holds what is judged."""
-        return Window(Commit(tokens=self._window, longest_s=_LONGEST_S)) if self._window else Whole()
+        return Window(Commit(tokens=self._window, max_s=_MAX_S)) if self._window else Whole()
 
-    async def after(self, messages: Sequence[router_pb2.GenerateResponse]) -> cascade.Verdict:
+    async def after(self, messages: Sequence[router_pb2.GenerateResponse]) -> cascade.CascadeVerdict:
         """Whether to leave the answer, of which this was held, behind. May take as long as the judge model may."""
         answer = answer_of(messages, wants_json=self._wants_json)
         verdict = cascade.after(self._question, answer, self._calibration)
@@ -60,7 +60,7 @@ class Judge:
         if rule is not None and self.second is not None and not verdict.escalate and verdict.score < rule.sure:
             grade = await self.second.grade(self._question, answer.text) if answer.whole else None
             if grade is not None:
-                verdict = cascade.graded(grade, rule.least)
+                verdict = cascade.graded(grade, rule.min_grade)
         self._metrics.cascade(self._route.model.name, escalated=verdict.escalate)
         return verdict
 

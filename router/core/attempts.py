@@ -18,12 +18,12 @@ from mesh.resilience import Permit, Stack, pauses
 from router.core import progress
 from router.core.attempt import Attempt
 from router.core.catalog import Timers
-from router.core.choosing import Choice, Chooser, Wish
+from router.core.decision_trace import DecisionTrace
 from router.core.fleet import Candidate
 from router.core.mirroring import Mirrors
 from router.core.ports import Metrics, Nodes
 from router.core.prices import affordable
-from router.core.steps import Steps
+from router.core.selector import Selected, SelectionRequest, Selector
 
 Opened = tuple[Attempt, router_pb2.GenerateResponse]
 FIRST, FAILOVER, ESCALATION, HEDGE, RESUME, JUDGE = "first", "failover", "escalation", "hedge", "resume", "judge"
@@ -39,40 +39,40 @@ class Dispatch:
     """What all requests share."""
 
     stack: Stack
-    chooser: Chooser
+    selector: Selector
     nodes: Nodes
     mirrors: Mirrors
     metrics: Metrics
     clock: Clock
 
 
-class Tries:
+class Attempts:
     """Makes attempts until one has its first message. Every attempt is ended by the time the request is."""
 
     def __init__(
         self,
         dispatch: Dispatch,
         request: router_pb2.GenerateRequest,
-        wish: Wish,
+        selection: SelectionRequest,
         *,
         timers: Timers,
         deadline: Deadline,
-        steps: Steps,
+        trace: DecisionTrace,
     ) -> None:
         self._dispatch = dispatch
         self._request = request
         self._timers = timers
         self.deadline = deadline
-        self._steps = steps
-        model = wish.route.model
-        self.wish = wish
+        self._trace = trace
+        model = selection.route.model
+        self.selection = selection
         self.attempts: list[Attempt] = []
         # What was asked beside the answer, and is paid for by the same request.
-        self.asides: list[Attempt] = []
+        self.side_attempts: list[Attempt] = []
         # What the request may still do, of its own and of the model's.
-        self._most = min(model.attempts, request.budget.attempts or model.attempts)
+        self._max_attempts = min(model.attempts, request.budget.attempts or model.attempts)
         self._cap = min((c for c in (model.cost_cap_micro_usd, request.budget.cost_micro_usd) if c), default=0)
-        self._pauses = pauses(dispatch.stack.retry, self._most)
+        self._pauses = pauses(dispatch.stack.retry, self._max_attempts)
         self._free_resumes = 1
         self._last: MeshError | None = None
 
@@ -83,7 +83,7 @@ class Tries:
 
     def budget_left(self) -> float | None:
         """What the request may still cost, in millionths of a dollar; None where nothing limits it."""
-        return self._cap - sum(a.cost for a in (*self.attempts, *self.asides)) if self._cap else None
+        return self._cap - sum(a.cost for a in (*self.attempts, *self.side_attempts)) if self._cap else None
 
     async def open(self, cause: str, resume: list[generation_pb2.Generation.Emitted] | None = None) -> Opened:
         """The next attempt that has its first message, with it. Raises the error to end the request with."""
@@ -100,11 +100,11 @@ class Tries:
     def failed(self, attempt: Attempt, error: MeshError) -> None:
         """Take in how an attempt failed. Raises the error that nothing else should be tried after."""
         late = self.deadline.passed()
-        attempt.fail(error, self.wish.demand.prompt_tokens, counts=not late and self._telling(attempt, error))
+        attempt.fail(error, self.selection.profile.prompt_tokens, counts=not late and self._telling(attempt, error))
         self._count(attempt)
-        self.wish.tried.add(attempt.candidate.key)
+        self.selection.tried.add(attempt.candidate.key)
         self._last = error
-        self._steps.note("attempt.failed", f"{attempt.candidate.key}: {error.reason}: {error.message}")
+        self._trace.note("attempt.failed", f"{attempt.candidate.key}: {error.reason}: {error.message}")
         if late:
             raise DeadlineExceeded("the request's time is over") from error
         if error.outcome is Outcome.CALLER_FAULT:
@@ -119,7 +119,7 @@ class Tries:
     def abandon(self, attempt: Attempt, reason: str) -> None:
         """An attempt is no longer wanted."""
         if attempt.ended_s is None:
-            attempt.abandon(reason, self.wish.demand.prompt_tokens)
+            attempt.abandon(reason, self.selection.profile.prompt_tokens)
             self._count(attempt)
 
     def close(self) -> None:
@@ -127,18 +127,18 @@ class Tries:
         for attempt in self.attempts:
             self.abandon(attempt, "CANCELLED")
 
-    async def _choose(self) -> Choice:
+    async def _choose(self) -> Selected:
         if self.deadline.passed():
             raise DeadlineExceeded("the request's time is over")
-        if len(self.attempts) >= self._most:
-            raise self._given_up(f"{self._most} attempts were made", "attempts")
-        self.wish.budget = self.budget_left()
-        choice = self._dispatch.chooser.choose(self.wish, self._dispatch.clock.monotonic(), self._steps)
-        if isinstance(choice, MeshError) and self.wish.tried and self.wish.again:
+        if len(self.attempts) >= self._max_attempts:
+            raise self._given_up(f"{self._max_attempts} attempts were made", "attempts")
+        self.selection.budget = self.budget_left()
+        choice = self._dispatch.selector.choose(self.selection, self._dispatch.clock.monotonic(), self._trace)
+        if isinstance(choice, MeshError) and self.selection.tried and self.selection.again:
             # Everybody has been tried once; whoever may be asked again is, after a pause.
-            self.wish.tried.clear()
+            self.selection.tried.clear()
             await self._dispatch.clock.sleep(self.deadline.cap(next(self._pauses, 0.0)))
-            choice = self._dispatch.chooser.choose(self.wish, self._dispatch.clock.monotonic(), self._steps)
+            choice = self._dispatch.selector.choose(self.selection, self._dispatch.clock.monotonic(), self._trace)
         if isinstance(choice, MeshError):
             if self._last is None or choice.outcome is not Outcome.FAULT:
                 raise choice
@@ -146,7 +146,7 @@ class Tries:
         return choice
 
     async def _begin(
-        self, choice: Choice, cause: str, resume: list[generation_pb2.Generation.Emitted] | None
+        self, choice: Selected, cause: str, resume: list[generation_pb2.Generation.Emitted] | None
     ) -> Attempt | None:
         """Start an attempt; None when the candidate closed its door meanwhile."""
         budget = self._dispatch.stack.budget
@@ -158,10 +158,10 @@ class Tries:
         elif cause != ESCALATION and not budget.take():
             raise self._given_up("the mesh makes no more retries for now", "retry_budget")
         try:
-            permit = choice.candidate.guard.admit()
+            permit = choice.candidate.endpoint.admit()
         except MeshError as error:
-            self._steps.note("attempt.refused", f"{choice.candidate.key}: {error.reason}")
-            self.wish.tried.add(choice.candidate.key)
+            self._trace.note("attempt.refused", f"{choice.candidate.key}: {error.reason}")
+            self.selection.tried.add(choice.candidate.key)
             return None
         try:
             if cause in _INHERITED:
@@ -172,7 +172,7 @@ class Tries:
             raise
 
     def _start(
-        self, choice: Choice, cause: str, permit: Permit, resume: list[generation_pb2.Generation.Emitted] | None
+        self, choice: Selected, cause: str, permit: Permit, resume: list[generation_pb2.Generation.Emitted] | None
     ) -> Attempt:
         candidate = choice.candidate
         request = self._node_request(candidate, resume)
@@ -182,12 +182,12 @@ class Tries:
         stream = self._dispatch.nodes.open(candidate, request, timers, self.deadline)
         attempt = Attempt(candidate, choice.group, cause, permit, stream, clock=self._dispatch.clock, timers=timers)
         self.attempts.append(attempt)
-        self._steps.note("attempt", f"{candidate.key} ({cause})")
+        self._trace.note("attempt", f"{candidate.key} ({cause})")
         return attempt
 
     async def _first(self, attempt: Attempt, resume: list[generation_pb2.Generation.Emitted] | None) -> Opened | None:
         """The attempt with its first message, or its hedge with its own; None when none has one."""
-        hedge = self.wish.route.model.hedge
+        hedge = self.selection.route.model.hedge
         if hedge is None or resume is not None:
             try:
                 return attempt, await attempt.read()
@@ -221,14 +221,14 @@ class Tries:
 
     def _hedge(self, attempt: Attempt) -> Attempt | None:
         """A second attempt beside the first, if there is anybody to ask and a retry to spend."""
-        if len(self.attempts) >= self._most:
+        if len(self.attempts) >= self._max_attempts:
             return None
-        self.wish.tried.add(attempt.candidate.key)
-        choice = self._dispatch.chooser.choose(self.wish, self._dispatch.clock.monotonic(), self._steps)
+        self.selection.tried.add(attempt.candidate.key)
+        choice = self._dispatch.selector.choose(self.selection, self._dispatch.clock.monotonic(), self._trace)
         if isinstance(choice, MeshError) or not self._dispatch.stack.budget.take():
             return None
         try:
-            permit = choice.candidate.guard.admit()
+            permit = choice.candidate.endpoint.admit()
         except MeshError:
             return None
         return self._start(choice, HEDGE, permit, None)
@@ -237,7 +237,7 @@ class Tries:
         replica = candidate.replica
         wait = replica.pacer.wait(self._dispatch.clock.monotonic(), replica.capacity, replica.outstanding)
         if wait > 0.0:
-            self._steps.note("pace", f"{candidate.key}: {wait * 1e3:.0f} ms")
+            self._trace.note("pace", f"{candidate.key}: {wait * 1e3:.0f} ms")
             await self._dispatch.clock.sleep(self.deadline.cap(wait))
 
     def _node_request(
@@ -249,20 +249,20 @@ class Tries:
         generation.adapter = candidate.deployment.adapter or generation.adapter
         if resume is not None:
             generation.resume.extend(resume)
-        if self.wish.logprobs and "logprobs" in candidate.deployment.capabilities:
+        if self.selection.logprobs and "logprobs" in candidate.deployment.capabilities:
             generation.sampling.logprobs = True
-        if self.wish.budget is not None and not generation.sampling.HasField("max_tokens"):
-            most = affordable(candidate.deployment.price, self.wish.demand, self.wish.budget)
-            if most is not None:
-                generation.sampling.max_tokens = most
+        if self.selection.budget is not None and not generation.sampling.HasField("max_tokens"):
+            maximum = affordable(candidate.deployment.price, self.selection.profile, self.selection.budget)
+            if maximum is not None:
+                generation.sampling.max_tokens = maximum
         return request
 
     def _timers_for(self, candidate: Candidate) -> Timers:
         timers = candidate.deployment.timers or self._timers
         limit = self.deadline.left() * _PATIENCE
-        if limit >= timers.first_token_s or len(self.attempts) + 1 >= self._most:
+        if limit >= timers.first_token_s or len(self.attempts) + 1 >= self._max_attempts:
             return timers
-        if not self._dispatch.chooser.has_others(self.wish.route, candidate):
+        if not self._dispatch.selector.has_others(self.selection.route, candidate):
             return timers
         return msgspec.structs.replace(
             timers, first_token_s=max(limit, 1e-3), headers_s=max(min(timers.headers_s, limit), 1e-3)

@@ -29,7 +29,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Plan:
+class ScheduledStep:
     """One step. Entry i of each array is about the sequence in slot `rows[i]`."""
 
     rows: Rows

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 from headrace.router.v1 import router_pb2
-from mesh.resilience import Breaker, Guards, Opinion, Position
+from mesh.resilience import Breaker, BreakerSnapshot, BreakerState, Endpoints
 
 
-class Opinions:
+class BreakerFeed:
     """The breakers' changes, for any number of readers. A slow reader holds one entry per target, not per change."""
 
     def __init__(self) -> None:
@@ -25,13 +25,13 @@ class Opinions:
         for reader in self._readers:
             reader.add(breaker)
 
-    async def watch(self, guards: Guards) -> AsyncIterator[router_pb2.WatchBreakersResponse]:
-        """All opinions that ever changed, then each change, until `end`."""
+    async def watch(self, endpoints: Endpoints) -> AsyncIterator[router_pb2.WatchBreakersResponse]:
+        """All breaker states that ever changed, then each change, until `end`."""
         reader = _Reader()
         self._readers.add(reader)
         try:
             # Sent even when empty: it tells the reader that it is heard from now on.
-            yield _response(guard.breaker for guard in guards if guard.breaker.version)
+            yield _response(endpoint.breaker for endpoint in endpoints if endpoint.breaker.version)
             while not reader.ended:
                 yield _response(await reader.take())
         finally:
@@ -59,30 +59,30 @@ class _Reader:
         return pending.values()
 
 
-def adopt(response: router_pb2.WatchBreakersResponse, guards: Guards, deployments: frozenset[str]) -> int:
-    """Take over a peer's opinions of deployments that are known here; returns how many were news."""
+def adopt(response: router_pb2.WatchBreakersResponse, endpoints: Endpoints, deployments: frozenset[str]) -> int:
+    """Take over a peer's breaker states of deployments that are known here; returns how many were news."""
     news = 0
     for entry in response.opinions:
         if entry.deployment in deployments and entry.state in _POSITIONS:
-            opinion = Opinion(Position(entry.state), entry.version, entry.open_for.ToNanoseconds() / 1e9)
-            news += guards.of(f"{entry.deployment}/{entry.replica}").breaker.adopt(opinion)
+            snapshot = BreakerSnapshot(BreakerState(entry.state), entry.version, entry.open_for.ToNanoseconds() / 1e9)
+            news += endpoints.of(f"{entry.deployment}/{entry.replica}").breaker.adopt(snapshot)
     return news
 
 
-_POSITIONS = frozenset(int(position) for position in Position)
+_POSITIONS = frozenset(int(state) for state in BreakerState)
 
 
 def _response(breakers: Iterable[Breaker]) -> router_pb2.WatchBreakersResponse:
     response = router_pb2.WatchBreakersResponse()
     for breaker in breakers:
         deployment, _, replica = breaker.name.rpartition("/")
-        opinion = breaker.opinion()
+        snapshot = breaker.snapshot()
         entry = response.opinions.add(
             deployment=deployment,
             replica=replica,
-            state=router_pb2.BreakerState.ValueType(int(opinion.position)),
-            version=opinion.version,
+            state=router_pb2.BreakerState.ValueType(int(snapshot.state)),
+            version=snapshot.version,
         )
-        if opinion.open_for_s:
-            entry.open_for.FromNanoseconds(int(opinion.open_for_s * 1e9))
+        if snapshot.open_for_s:
+            entry.open_for.FromNanoseconds(int(snapshot.open_for_s * 1e9))
     return response

@@ -19,7 +19,7 @@ class _Pending:
     confidence: Confidence | None = None
 
 
-class Mailbox:
+class EventQueue:
     """The events of one generation. Used on the event loop only.
 
     A slow reader finds all that came meanwhile merged into one delta a choice, so at most the answer itself is held.
@@ -30,7 +30,7 @@ class Mailbox:
         self._end: EngineSummary | EngineError | None = None
         self._arrived: asyncio.Future[None] | None = None
 
-    def put(self, index: int, gained: Gain) -> None:
+    def put(self, index: int, gained: TokenOutput) -> None:
         """Add to choice `index`."""
         pending = self._pending.get(index)
         if pending is None:
@@ -68,7 +68,7 @@ class Mailbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
+class TokenOutput:
     """What one choice gained in a step, or how it ended."""
 
     token: int | None = None
@@ -79,18 +79,18 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """For one mailbox: a gain of one choice, or with `end` the end of the generation."""
+    """For one event queue: the output of one choice, or with `end` the end of the generation."""
 
-    mailbox: Mailbox
+    event_queue: EventQueue
     index: int = 0
-    gain: Gain | None = None
+    gain: TokenOutput | None = None
     end: EngineSummary | EngineError | None = None
 
 
 def deliver(deliveries: Sequence[Delivery]) -> None:
-    """Sort a step's deliveries into their mailboxes. On the event loop."""
+    """Sort a step's deliveries into their event queues. On the event loop."""
     for delivery in deliveries:
         if delivery.gain is not None:
-            delivery.mailbox.put(delivery.index, delivery.gain)
+            delivery.event_queue.put(delivery.index, delivery.gain)
         if delivery.end is not None:
-            delivery.mailbox.end(delivery.end)
+            delivery.event_queue.end(delivery.end)

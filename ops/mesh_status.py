@@ -57,7 +57,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class MeshStatus:
     """The mesh at one moment."""
 
     stack: str
@@ -71,7 +71,7 @@ class Survey:
         return all(row.well for row in self.rows)
 
 
-async def survey(stack: Stack, supervisor: Supervisor) -> Survey:
+async def mesh_status(stack: Stack, supervisor: Supervisor) -> MeshStatus:
     """Ask everyone at the same time; who does not answer is left out. Raises Failure where no mesh is running."""
     infos, current, states, control, edge = await asyncio.gather(
         asyncio.to_thread(supervisor.processes),
@@ -88,7 +88,7 @@ async def survey(stack: Stack, supervisor: Supervisor) -> Survey:
     for info in sorted(infos, key=lambda info: _order(stack, info.name)):
         health, reason = _health(healths.get(info.name), own.get(info.name))
         rows.append(_row(info, services.get(info.name, info.name), health, reason, loads.get(info.name)))
-    return Survey(stack.name, current.version, tuple(rows))
+    return MeshStatus(stack.name, current.version, tuple(rows))
 
 
 async def _snapshot(stack: Stack) -> control_pb2.Snapshot:

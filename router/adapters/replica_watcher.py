@@ -24,7 +24,7 @@ _TAKES_WORK: Final = (control_pb2.HEALTH_HEALTHY, control_pb2.HEALTH_UNSPECIFIED
 _CAPABILITIES: Final = tuple(field.name for field in inference_pb2.Capabilities.DESCRIPTOR.fields)
 
 
-class Presence:
+class ReplicaWatcher:
     """Keeps the fleet up to date."""
 
     def __init__(self, watcher: SnapshotWatcher, fleet: Fleet, channels: ReplicaChannels, clock: Clock) -> None:

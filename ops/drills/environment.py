@@ -35,7 +35,7 @@ _QUICK_DRAIN: Final = {"DRAIN_DELAY_S": "0.2", "DRAIN_DEADLINE_S": "5"}
 
 
 @dataclass(frozen=True)
-class Stage:
+class DrillEnvironment:
     """A mesh that runs. `url` ends in /v1."""
 
     stack: Stack
@@ -48,17 +48,17 @@ class Stage:
     consul: Agent | None = None
 
 
-def running_stage(state: StateDir) -> Stage:
+def running_environment(state: StateDir) -> DrillEnvironment:
     """The mesh that runs from a state folder. Raises Failure."""
     stack = state.load_stack()
     if stack.edge is None:
         raise Failure("the running stack has no edge", "drills go through one", ExitCode.USAGE)
     key = state.dev_key.read_text(encoding="utf-8").strip()
-    return Stage(stack, state, f"http://{stack.edge.listen}/v1", key)
+    return DrillEnvironment(stack, state, f"http://{stack.edge.listen}/v1", key)
 
 
 @asynccontextmanager
-async def own_stage(drill: Drill) -> AsyncIterator[Stage]:
+async def own_environment(drill: Drill) -> AsyncIterator[DrillEnvironment]:
     """Bring the drill's stack up in a folder of its own; everything is gone afterwards. Raises Failure."""
     folder = Path(tempfile.mkdtemp(prefix="hd-"))
     state = StateDir(folder / "s")
@@ -76,7 +76,7 @@ async def own_stage(drill: Drill) -> AsyncIterator[Stage]:
         bystanders_key = KeyStore(state.keys).new("bystander", "bystander")
         undo.push_async_callback(_headrace, state, "down", timeout_s=_DOWN_S)
         up = json.loads(await _headrace(state, "up", "--stack", str(folder / "stack.yaml"), "--json", timeout_s=_UP_S))
-        yield Stage(state.load_stack(), state, up["url"], up["key"], bystanders_key, providers, consul)
+        yield DrillEnvironment(state.load_stack(), state, up["url"], up["key"], bystanders_key, providers, consul)
 
 
 class _Ports:

@@ -26,7 +26,7 @@ _POLICY: Final = (
 )
 
 
-class ModelsPages:
+class ModelsEndpoints:
     """The models that a key may use."""
 
     def __init__(self, admission: Admission, router: Router) -> None:
@@ -53,7 +53,7 @@ class ModelsPages:
         exchange.caller = self._admission.authenticate(exchange.header(b"authorization"), exchange.header(b"x-api-key"))
 
 
-class HealthPages:
+class HealthEndpoints:
     """Whether the process lives, and whether it wants work."""
 
     def __init__(self, readiness: Readiness) -> None:
@@ -71,7 +71,7 @@ class HealthPages:
         await exchange.respond(503 if pending else 200, body, headers)
 
 
-class DocsPages:
+class DocsEndpoints:
     """How to use it all."""
 
     def __init__(self) -> None:

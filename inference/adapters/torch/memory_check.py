@@ -25,7 +25,7 @@ from .config import TorchEngineConfig
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def check_room(config: TorchEngineConfig) -> None:
+def check_memory(config: TorchEngineConfig) -> None:
     """Raise ValueError, with the sum, when what `config` asks for exceeds the free memory of its device."""
     free = free_bytes(config.device)
     wanted = wanted_bytes(config)

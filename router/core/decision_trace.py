@@ -10,11 +10,11 @@ from headrace.common.v1 import generation_pb2
 from mesh.clock import Clock
 from router.core.fleet import Candidate
 
-_MOST_STEPS: Final = 200
-_MOST_NAMED: Final = 5
+_MAX_STEPS: Final = 200
+_MAX_NAMED: Final = 5
 
 
-class Step(NamedTuple):
+class Decision(NamedTuple):
     """One decision. Seconds since the request arrived."""
 
     at: float
@@ -22,7 +22,7 @@ class Step(NamedTuple):
     detail: str
 
 
-class Steps:
+class DecisionTrace:
     """The steps of one request, at most 200."""
 
     __slots__ = ("_clock", "_noted", "_started")
@@ -38,7 +38,7 @@ class Steps:
 
     def note(self, what: str, detail: str | Callable[[], str]) -> None:
         """Note a step; a detail that takes work to say is given as a function."""
-        if len(self._noted) < _MOST_STEPS:
+        if len(self._noted) < _MAX_STEPS:
             self._noted.append((self.now(), what, detail))
 
     def dropped(self, name: str, before: Sequence[Candidate], after: Sequence[Candidate]) -> None:
@@ -54,23 +54,23 @@ class Steps:
 
         self.note("pick", said)
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[Decision]:
         for at, what, detail in self._noted:
-            yield Step(at, what, detail if isinstance(detail, str) else detail())
+            yield Decision(at, what, detail if isinstance(detail, str) else detail())
 
 
 class Recent:
     """The last requests, for Explain. Bounded; the oldest are forgotten."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._entries: OrderedDict[str, tuple[Steps, Callable[[], generation_pb2.Disclosure]]] = OrderedDict()
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._entries: OrderedDict[str, tuple[DecisionTrace, Callable[[], generation_pb2.Disclosure]]] = OrderedDict()
 
-    def add(self, request_id: str, steps: Steps, disclosure: Callable[[], generation_pb2.Disclosure]) -> None:
+    def add(self, request_id: str, trace: DecisionTrace, disclosure: Callable[[], generation_pb2.Disclosure]) -> None:
         """Remember a request; a second one of the same id replaces the first."""
-        self._entries[request_id] = (steps, disclosure)
+        self._entries[request_id] = (trace, disclosure)
         self._entries.move_to_end(request_id)
-        while len(self._entries) > self._most:
+        while len(self._entries) > self._maximum:
             self._entries.popitem(last=False)
 
     def settle(self, request_id: str, disclosure: generation_pb2.Disclosure) -> None:
@@ -80,12 +80,12 @@ class Recent:
             last = generation_pb2.Disclosure.FromString(disclosure.SerializeToString())
             self._entries[request_id] = (entry[0], lambda: last)
 
-    def find(self, request_id: str) -> tuple[Steps, generation_pb2.Disclosure] | None:
+    def find(self, request_id: str) -> tuple[DecisionTrace, generation_pb2.Disclosure] | None:
         """What is remembered of a request."""
         entry = self._entries.get(request_id)
         return (entry[0], entry[1]()) if entry else None
 
 
 def _named(names: Sequence[str]) -> str:
-    rest = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - _MAX_NAMED
+    return ", ".join(names[:_MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
