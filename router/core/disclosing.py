@@ -39,6 +39,7 @@ def _add(disclosure: generation_pb2.Disclosure, attempt: Attempt) -> None:
         reason=attempt.reason,
         cost_micro_usd=attempt.cost,
         cause=attempt.cause,
+        why=generation_pb2.AttemptCause.Value(f"ATTEMPT_CAUSE_{attempt.cause.upper()}"),
     )
     if attempt.outcome is not None:
         entry.outcome = generation_pb2.Outcome.ValueType(int(attempt.outcome))

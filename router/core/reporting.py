@@ -22,7 +22,9 @@ def state_of(router: Router, clock: Clock) -> router_pb2.GetStateResponse:
         busy = min((c.endpoint.busy_until - now for c in candidates), default=0.0)
         if busy > 0:
             entry.backpressure_left.FromNanoseconds(int(busy * 1e9))
-        entry.ttft_p95_seconds = max((c.ttft.p95 for c in candidates), default=0.0)
+        ttft_p95 = max((c.ttft.p95 for c in candidates), default=0.0)
+        entry.ttft_p95_seconds = ttft_p95
+        entry.ttft_p95.FromNanoseconds(int(ttft_p95 * 1e9))
         for candidate in candidates:
             _add_replica(entry, candidate)
     return response

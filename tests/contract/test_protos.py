@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from headrace.inference.v1 import inference_pb2
+from headrace.router.v1 import router_pb2
+
 ROOT = Path(__file__).resolve().parents[2]
 BUF = ROOT / ".tools/node_modules/.bin/buf"
 
@@ -66,3 +69,17 @@ def test_stubs_are_in_step_with_the_contracts(tmp_path: Path) -> None:
     assert fresh == present, "run 'make stubs'"
     drifted = [str(name) for name in sorted(fresh) if not filecmp.cmp(tmp_path / name, committed / name, shallow=False)]
     assert drifted == [], "run 'make stubs'"
+
+
+def test_a_routers_messages_are_a_nodes_with_its_own_fields_beside_them() -> None:
+    """The router passes a node's messages on as its own, without rebuilding them."""
+    node, router = (
+        {
+            field.number: (field.name, field.type, field.message_type, field.is_repeated)
+            for field in message.DESCRIPTOR.fields
+        }
+        for message in (inference_pb2.GenerateResponse, router_pb2.GenerateResponse)
+    )
+    reserved = {3}
+    assert {number: router[number] for number in node} == node
+    assert set(router) - set(node) == reserved

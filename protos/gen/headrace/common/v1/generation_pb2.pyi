@@ -79,6 +79,46 @@ OUTCOME_MIDSTREAM_FAULT: Outcome.ValueType  # 5
 """Failed after it."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
+class _AttemptCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AttemptCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttemptCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ATTEMPT_CAUSE_UNSPECIFIED: _AttemptCause.ValueType  # 0
+    ATTEMPT_CAUSE_FIRST: _AttemptCause.ValueType  # 1
+    ATTEMPT_CAUSE_FAILOVER: _AttemptCause.ValueType  # 2
+    """An attempt before it failed; the caller had seen nothing of its answer."""
+    ATTEMPT_CAUSE_ESCALATION: _AttemptCause.ValueType  # 3
+    """A cheaper deployment's answer was not good enough."""
+    ATTEMPT_CAUSE_HEDGE: _AttemptCause.ValueType  # 4
+    """Asked beside one that was slow to begin."""
+    ATTEMPT_CAUSE_RESUME: _AttemptCause.ValueType  # 5
+    """Goes on where another attempt's answer was cut."""
+    ATTEMPT_CAUSE_SHADOW: _AttemptCause.ValueType  # 6
+    """Asked by way of trial; the caller never sees its answer."""
+    ATTEMPT_CAUSE_JUDGE: _AttemptCause.ValueType  # 7
+    """Grades another attempt's answer."""
+
+class AttemptCause(_AttemptCause, metaclass=_AttemptCauseEnumTypeWrapper):
+    """Why a deployment was asked."""
+
+ATTEMPT_CAUSE_UNSPECIFIED: AttemptCause.ValueType  # 0
+ATTEMPT_CAUSE_FIRST: AttemptCause.ValueType  # 1
+ATTEMPT_CAUSE_FAILOVER: AttemptCause.ValueType  # 2
+"""An attempt before it failed; the caller had seen nothing of its answer."""
+ATTEMPT_CAUSE_ESCALATION: AttemptCause.ValueType  # 3
+"""A cheaper deployment's answer was not good enough."""
+ATTEMPT_CAUSE_HEDGE: AttemptCause.ValueType  # 4
+"""Asked beside one that was slow to begin."""
+ATTEMPT_CAUSE_RESUME: AttemptCause.ValueType  # 5
+"""Goes on where another attempt's answer was cut."""
+ATTEMPT_CAUSE_SHADOW: AttemptCause.ValueType  # 6
+"""Asked by way of trial; the caller never sees its answer."""
+ATTEMPT_CAUSE_JUDGE: AttemptCause.ValueType  # 7
+"""Grades another attempt's answer."""
+Global___AttemptCause: _TypeAlias = AttemptCause  # noqa: Y015
+
 @_typing.final
 class RequestContext(_message.Message):
     """Who asks, carried with every question."""
@@ -302,8 +342,10 @@ class Generation(_message.Message):
     def sampling(self) -> Global___Sampling: ...
     @_builtins.property
     def resume(self) -> _containers.RepeatedCompositeFieldContainer[Global___Generation.Emitted]:
-        """Tokens that an earlier node already emitted, per choice, of the same model and revision. The node continues after
-        them and does not emit them again. Empty means a fresh start.
+        """What an earlier node already emitted, per choice. The node continues after it and does not emit it again. Empty means
+        a fresh start. With token ids, they are of the same model and revision (Capabilities.resume). With text alone, the
+        node continues from that text as the beginning of its own answer (Capabilities.continue_text), whatever model
+        wrote it; the usage it reports then counts the text as prompt.
         """
 
     def __init__(
@@ -576,6 +618,52 @@ class Timings(_message.Message):
 Global___Timings: _TypeAlias = Timings  # noqa: Y015
 
 @_typing.final
+class GenerationProgress(_message.Message):
+    """Where a generation is that has not produced anything yet. Waiting is not a fault: whoever counts the time to the first
+    token starts anew with each of these, within the request's deadline.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Stage:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GenerationProgress._Stage.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STAGE_UNSPECIFIED: GenerationProgress._Stage.ValueType  # 0
+        STAGE_QUEUED: GenerationProgress._Stage.ValueType  # 1
+        """Admitted, and waiting for its turn."""
+        STAGE_PREFILL: GenerationProgress._Stage.ValueType  # 2
+        """The prompt is being read."""
+
+    class Stage(_Stage, metaclass=_StageEnumTypeWrapper): ...
+    STAGE_UNSPECIFIED: GenerationProgress.Stage.ValueType  # 0
+    STAGE_QUEUED: GenerationProgress.Stage.ValueType  # 1
+    """Admitted, and waiting for its turn."""
+    STAGE_PREFILL: GenerationProgress.Stage.ValueType  # 2
+    """The prompt is being read."""
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    PROMPT_READ_FIELD_NUMBER: _builtins.int
+    stage: Global___GenerationProgress.Stage.ValueType
+    prompt_read: _builtins.float
+    """The share of the prompt that has been read, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        stage: Global___GenerationProgress.Stage.ValueType = ...,
+        prompt_read: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt_read", b"prompt_read", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerationProgress: _TypeAlias = GenerationProgress  # noqa: Y015
+
+@_typing.final
 class GenerationSummary(_message.Message):
     """Stands in the last message of a generation."""
 
@@ -610,7 +698,7 @@ Global___GenerationSummary: _TypeAlias = GenerationSummary  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
-    """One try of one deployment on behalf of a request."""
+    """One attempt of one deployment on behalf of a request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -625,6 +713,7 @@ class Attempt(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     COST_MICRO_USD_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     replica: _builtins.str
     model: _builtins.str
@@ -635,7 +724,8 @@ class Attempt(_message.Message):
     cost_micro_usd: _builtins.int
     """Millionths of a US dollar."""
     cause: _builtins.str
-    """Why this deployment was tried: "first", "failover", "escalation", "hedge", "resume", "shadow", "judge"."""
+    """The lower-case name of `why`, for readers of JSON."""
+    why: Global___AttemptCause.ValueType
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -656,10 +746,11 @@ class Attempt(_message.Message):
         usage: Global___Usage | None = ...,
         cost_micro_usd: _builtins.int = ...,
         cause: _builtins.str = ...,
+        why: Global___AttemptCause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "cost_micro_usd", b"cost_micro_usd", "deployment", b"deployment", "duration", b"duration", "model", b"model", "outcome", b"outcome", "reason", b"reason", "replica", b"replica", "revision", b"revision", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "cost_micro_usd", b"cost_micro_usd", "deployment", b"deployment", "duration", b"duration", "model", b"model", "outcome", b"outcome", "reason", b"reason", "replica", b"replica", "revision", b"revision", "time_to_first_token", b"time_to_first_token", "usage", b"usage", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

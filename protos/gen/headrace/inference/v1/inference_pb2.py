@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from headrace.common.v1 import generation_pb2 as headrace_dot_common_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/inference/v1/inference.proto\x12\x15headrace.inference.v1\x1a\x1egoogle/protobuf/duration.proto\x1a#headrace/common/v1/generation.proto\"z\n\x0fGenerateRequest\x12\x33\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\".headrace.common.v1.RequestContext\x12\x32\n\ngeneration\x18\x02 \x01(\x0b\x32\x1e.headrace.common.v1.Generation\"{\n\x10GenerateResponse\x12/\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32\x1f.headrace.common.v1.ChoiceDelta\x12\x36\n\x07summary\x18\x02 \x01(\x0b\x32%.headrace.common.v1.GenerationSummary\"\x11\n\x0f\x44\x65scribeRequest\"D\n\x10\x44\x65scribeResponse\x12\x30\n\x06models\x18\x01 \x03(\x0b\x32 .headrace.inference.v1.ModelCard\"\xa0\x01\n\tModelCard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\x05\x12\x39\n\x0c\x63\x61pabilities\x18\x04 \x01(\x0b\x32#.headrace.inference.v1.Capabilities\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\x10\n\x08\x61\x64\x61pters\x18\x06 \x03(\t\"\x94\x01\n\x0c\x43\x61pabilities\x12\x0c\n\x04\x63hat\x18\x01 \x01(\x08\x12\x12\n\ncompletion\x18\x02 \x01(\x08\x12\r\n\x05tools\x18\x03 \x01(\x08\x12\x0e\n\x06vision\x18\x04 \x01(\x08\x12\x13\n\x0bjson_schema\x18\x05 \x01(\x08\x12\x10\n\x08logprobs\x18\x06 \x01(\x08\x12\x0e\n\x06resume\x18\x07 \x01(\x08\x12\x0c\n\x04seed\x18\x08 \x01(\x08\"?\n\x10WatchLoadRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x96\x01\n\x11WatchLoadResponse\x12\x0e\n\x06queued\x18\x01 \x01(\x05\x12\x0f\n\x07running\x18\x02 \x01(\x05\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\x05\x12\x19\n\x11tokens_per_second\x18\x04 \x01(\x01\x12\x0f\n\x07kv_used\x18\x05 \x01(\x01\x12\x10\n\x08kv_waste\x18\x06 \x01(\x01\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\"E\n\x0fTokenizeRequest\x12\x32\n\ngeneration\x18\x01 \x01(\x0b\x32\x1e.headrace.common.v1.Generation\"%\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\"0\n\x12LoadAdapterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"\x15\n\x13LoadAdapterResponse\"$\n\x14UnloadAdapterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x17\n\x15UnloadAdapterResponse2\xd8\x04\n\tInference\x12]\n\x08Generate\x12&.headrace.inference.v1.GenerateRequest\x1a\'.headrace.inference.v1.GenerateResponse0\x01\x12[\n\x08\x44\x65scribe\x12&.headrace.inference.v1.DescribeRequest\x1a\'.headrace.inference.v1.DescribeResponse\x12`\n\tWatchLoad\x12\'.headrace.inference.v1.WatchLoadRequest\x1a(.headrace.inference.v1.WatchLoadResponse0\x01\x12[\n\x08Tokenize\x12&.headrace.inference.v1.TokenizeRequest\x1a\'.headrace.inference.v1.TokenizeResponse\x12\x64\n\x0bLoadAdapter\x12).headrace.inference.v1.LoadAdapterRequest\x1a*.headrace.inference.v1.LoadAdapterResponse\x12j\n\rUnloadAdapter\x12+.headrace.inference.v1.UnloadAdapterRequest\x1a,.headrace.inference.v1.UnloadAdapterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%headrace/inference/v1/inference.proto\x12\x15headrace.inference.v1\x1a\x1egoogle/protobuf/duration.proto\x1a#headrace/common/v1/generation.proto\"z\n\x0fGenerateRequest\x12\x33\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\".headrace.common.v1.RequestContext\x12\x32\n\ngeneration\x18\x02 \x01(\x0b\x32\x1e.headrace.common.v1.Generation\"\xbb\x01\n\x10GenerateResponse\x12/\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32\x1f.headrace.common.v1.ChoiceDelta\x12\x36\n\x07summary\x18\x02 \x01(\x0b\x32%.headrace.common.v1.GenerationSummary\x12\x38\n\x08progress\x18\x04 \x01(\x0b\x32&.headrace.common.v1.GenerationProgressJ\x04\x08\x03\x10\x04\"\x11\n\x0f\x44\x65scribeRequest\"D\n\x10\x44\x65scribeResponse\x12\x30\n\x06models\x18\x01 \x03(\x0b\x32 .headrace.inference.v1.ModelCard\"\xb1\x01\n\tModelCard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\x05\x12\x39\n\x0c\x63\x61pabilities\x18\x04 \x01(\x0b\x32#.headrace.inference.v1.Capabilities\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\x10\n\x08\x61\x64\x61pters\x18\x06 \x03(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x07 \x01(\t\"\xab\x01\n\x0c\x43\x61pabilities\x12\x0c\n\x04\x63hat\x18\x01 \x01(\x08\x12\x12\n\ncompletion\x18\x02 \x01(\x08\x12\r\n\x05tools\x18\x03 \x01(\x08\x12\x0e\n\x06vision\x18\x04 \x01(\x08\x12\x13\n\x0bjson_schema\x18\x05 \x01(\x08\x12\x10\n\x08logprobs\x18\x06 \x01(\x08\x12\x0e\n\x06resume\x18\x07 \x01(\x08\x12\x0c\n\x04seed\x18\x08 \x01(\x08\x12\x15\n\rcontinue_text\x18\t \x01(\x08\"?\n\x10WatchLoadRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x96\x01\n\x11WatchLoadResponse\x12\x0e\n\x06queued\x18\x01 \x01(\x05\x12\x0f\n\x07running\x18\x02 \x01(\x05\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\x05\x12\x19\n\x11tokens_per_second\x18\x04 \x01(\x01\x12\x0f\n\x07kv_used\x18\x05 \x01(\x01\x12\x10\n\x08kv_waste\x18\x06 \x01(\x01\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\"E\n\x0fTokenizeRequest\x12\x32\n\ngeneration\x18\x01 \x01(\x0b\x32\x1e.headrace.common.v1.Generation\"%\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\"0\n\x12LoadAdapterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"\x15\n\x13LoadAdapterResponse\"$\n\x14UnloadAdapterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x17\n\x15UnloadAdapterResponse2\xd8\x04\n\tInference\x12]\n\x08Generate\x12&.headrace.inference.v1.GenerateRequest\x1a\'.headrace.inference.v1.GenerateResponse0\x01\x12[\n\x08\x44\x65scribe\x12&.headrace.inference.v1.DescribeRequest\x1a\'.headrace.inference.v1.DescribeResponse\x12`\n\tWatchLoad\x12\'.headrace.inference.v1.WatchLoadRequest\x1a(.headrace.inference.v1.WatchLoadResponse0\x01\x12[\n\x08Tokenize\x12&.headrace.inference.v1.TokenizeRequest\x1a\'.headrace.inference.v1.TokenizeResponse\x12\x64\n\x0bLoadAdapter\x12).headrace.inference.v1.LoadAdapterRequest\x1a*.headrace.inference.v1.LoadAdapterResponse\x12j\n\rUnloadAdapter\x12+.headrace.inference.v1.UnloadAdapterRequest\x1a,.headrace.inference.v1.UnloadAdapterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,32 +35,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATEREQUEST']._serialized_start=133
   _globals['_GENERATEREQUEST']._serialized_end=255
-  _globals['_GENERATERESPONSE']._serialized_start=257
-  _globals['_GENERATERESPONSE']._serialized_end=380
-  _globals['_DESCRIBEREQUEST']._serialized_start=382
-  _globals['_DESCRIBEREQUEST']._serialized_end=399
-  _globals['_DESCRIBERESPONSE']._serialized_start=401
-  _globals['_DESCRIBERESPONSE']._serialized_end=469
-  _globals['_MODELCARD']._serialized_start=472
-  _globals['_MODELCARD']._serialized_end=632
-  _globals['_CAPABILITIES']._serialized_start=635
-  _globals['_CAPABILITIES']._serialized_end=783
-  _globals['_WATCHLOADREQUEST']._serialized_start=785
-  _globals['_WATCHLOADREQUEST']._serialized_end=848
-  _globals['_WATCHLOADRESPONSE']._serialized_start=851
-  _globals['_WATCHLOADRESPONSE']._serialized_end=1001
-  _globals['_TOKENIZEREQUEST']._serialized_start=1003
-  _globals['_TOKENIZEREQUEST']._serialized_end=1072
-  _globals['_TOKENIZERESPONSE']._serialized_start=1074
-  _globals['_TOKENIZERESPONSE']._serialized_end=1111
-  _globals['_LOADADAPTERREQUEST']._serialized_start=1113
-  _globals['_LOADADAPTERREQUEST']._serialized_end=1161
-  _globals['_LOADADAPTERRESPONSE']._serialized_start=1163
-  _globals['_LOADADAPTERRESPONSE']._serialized_end=1184
-  _globals['_UNLOADADAPTERREQUEST']._serialized_start=1186
-  _globals['_UNLOADADAPTERREQUEST']._serialized_end=1222
-  _globals['_UNLOADADAPTERRESPONSE']._serialized_start=1224
-  _globals['_UNLOADADAPTERRESPONSE']._serialized_end=1247
-  _globals['_INFERENCE']._serialized_start=1250
-  _globals['_INFERENCE']._serialized_end=1850
+  _globals['_GENERATERESPONSE']._serialized_start=258
+  _globals['_GENERATERESPONSE']._serialized_end=445
+  _globals['_DESCRIBEREQUEST']._serialized_start=447
+  _globals['_DESCRIBEREQUEST']._serialized_end=464
+  _globals['_DESCRIBERESPONSE']._serialized_start=466
+  _globals['_DESCRIBERESPONSE']._serialized_end=534
+  _globals['_MODELCARD']._serialized_start=537
+  _globals['_MODELCARD']._serialized_end=714
+  _globals['_CAPABILITIES']._serialized_start=717
+  _globals['_CAPABILITIES']._serialized_end=888
+  _globals['_WATCHLOADREQUEST']._serialized_start=890
+  _globals['_WATCHLOADREQUEST']._serialized_end=953
+  _globals['_WATCHLOADRESPONSE']._serialized_start=956
+  _globals['_WATCHLOADRESPONSE']._serialized_end=1106
+  _globals['_TOKENIZEREQUEST']._serialized_start=1108
+  _globals['_TOKENIZEREQUEST']._serialized_end=1177
+  _globals['_TOKENIZERESPONSE']._serialized_start=1179
+  _globals['_TOKENIZERESPONSE']._serialized_end=1216
+  _globals['_LOADADAPTERREQUEST']._serialized_start=1218
+  _globals['_LOADADAPTERREQUEST']._serialized_end=1266
+  _globals['_LOADADAPTERRESPONSE']._serialized_start=1268
+  _globals['_LOADADAPTERRESPONSE']._serialized_end=1289
+  _globals['_UNLOADADAPTERREQUEST']._serialized_start=1291
+  _globals['_UNLOADADAPTERREQUEST']._serialized_end=1327
+  _globals['_UNLOADADAPTERRESPONSE']._serialized_start=1329
+  _globals['_UNLOADADAPTERRESPONSE']._serialized_end=1352
+  _globals['_INFERENCE']._serialized_start=1355
+  _globals['_INFERENCE']._serialized_end=1955
 # @@protoc_insertion_point(module_scope)

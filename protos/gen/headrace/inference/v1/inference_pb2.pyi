@@ -46,10 +46,15 @@ Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
+    """Its fields are those of router.v1.GenerateResponse, number for number: a router passes messages on without rebuilding
+    them. A contract test holds the two together.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     DELTAS_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.ChoiceDelta]:
         """In order; several entries may belong to one choice."""
@@ -58,15 +63,20 @@ class GenerateResponse(_message.Message):
     def summary(self) -> _generation_pb2.GenerationSummary:
         """On the last message only."""
 
+    @_builtins.property
+    def progress(self) -> _generation_pb2.GenerationProgress:
+        """Before the first delta only, at most twice a second; such a message carries nothing else."""
+
     def __init__(
         self,
         *,
         deltas: _abc.Iterable[_generation_pb2.ChoiceDelta] | None = ...,
         summary: _generation_pb2.GenerationSummary | None = ...,
+        progress: _generation_pb2.GenerationProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -119,6 +129,7 @@ class ModelCard(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     ADAPTERS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     revision: _builtins.str
     """Changes whenever the weights or the tokenizer do; equal revisions may resume one another."""
@@ -126,6 +137,10 @@ class ModelCard(_message.Message):
     """Prompt and answer together, in tokens."""
     engine: _builtins.str
     """The engine's registered name, for example "torch", "llamacpp", "openai"."""
+    account: _builtins.str
+    """Opaque. Models and replicas with equal values share one provider account, and so its limits: a RetryInfo of one
+    speaks for all of them. Empty where there is no account.
+    """
     @_builtins.property
     def capabilities(self) -> Global___Capabilities: ...
     @_builtins.property
@@ -139,10 +154,11 @@ class ModelCard(_message.Message):
         capabilities: Global___Capabilities | None = ...,
         engine: _builtins.str = ...,
         adapters: _abc.Iterable[_builtins.str] | None = ...,
+        account: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "capabilities", b"capabilities", "context_length", b"context_length", "engine", b"engine", "name", b"name", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "adapters", b"adapters", "capabilities", b"capabilities", "context_length", b"context_length", "engine", b"engine", "name", b"name", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -162,6 +178,7 @@ class Capabilities(_message.Message):
     LOGPROBS_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    CONTINUE_TEXT_FIELD_NUMBER: _builtins.int
     chat: _builtins.bool
     completion: _builtins.bool
     tools: _builtins.bool
@@ -169,8 +186,10 @@ class Capabilities(_message.Message):
     json_schema: _builtins.bool
     logprobs: _builtins.bool
     resume: _builtins.bool
-    """Emits token ids and accepts `resume`."""
+    """Emits token ids and accepts `resume` with them."""
     seed: _builtins.bool
+    continue_text: _builtins.bool
+    """Accepts `resume` with text alone: goes on from the beginning of an assistant's answer."""
     def __init__(
         self,
         *,
@@ -182,10 +201,11 @@ class Capabilities(_message.Message):
         logprobs: _builtins.bool = ...,
         resume: _builtins.bool = ...,
         seed: _builtins.bool = ...,
+        continue_text: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "completion", b"completion", "json_schema", b"json_schema", "logprobs", b"logprobs", "resume", b"resume", "seed", b"seed", "tools", b"tools", "vision", b"vision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "completion", b"completion", "continue_text", b"continue_text", "json_schema", b"json_schema", "logprobs", b"logprobs", "resume", b"resume", "seed", b"seed", "tools", b"tools", "vision", b"vision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -20,7 +20,40 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Delivery:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeliveryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delivery.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DELIVERY_UNSPECIFIED: _Delivery.ValueType  # 0
+    """As DELIVERY_STREAMED."""
+    DELIVERY_STREAMED: _Delivery.ValueType  # 1
+    """Message by message: what has gone out is committed."""
+    DELIVERY_WHOLE: _Delivery.ValueType  # 2
+    """Whole: nothing is committed before the summary is there, so that any failure before it is failed over unseen. The
+    answer comes in as few messages as it fits into.
+    """
+
+class Delivery(_Delivery, metaclass=_DeliveryEnumTypeWrapper):
+    """How the caller takes the answer."""
+
+DELIVERY_UNSPECIFIED: Delivery.ValueType  # 0
+"""As DELIVERY_STREAMED."""
+DELIVERY_STREAMED: Delivery.ValueType  # 1
+"""Message by message: what has gone out is committed."""
+DELIVERY_WHOLE: Delivery.ValueType  # 2
+"""Whole: nothing is committed before the summary is there, so that any failure before it is failed over unseen. The
+answer comes in as few messages as it fits into.
+"""
+Global___Delivery: _TypeAlias = Delivery  # noqa: Y015
 
 class _BreakerState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -70,6 +103,8 @@ class GenerateRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    delivery: Global___Delivery.ValueType
     @_builtins.property
     def context(self) -> _generation_pb2.RequestContext: ...
     @_builtins.property
@@ -87,10 +122,11 @@ class GenerateRequest(_message.Message):
         generation: _generation_pb2.Generation | None = ...,
         budget: _generation_pb2.Budget | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        delivery: Global___Delivery.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "context", b"context", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "context", b"context", "generation", b"generation", "labels", b"labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "context", b"context", "delivery", b"delivery", "generation", b"generation", "labels", b"labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -98,11 +134,14 @@ Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
+    """Fields 1, 2 and 4 are those of inference.v1.GenerateResponse."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     DELTAS_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     DISCLOSURE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.ChoiceDelta]: ...
     @_builtins.property
@@ -113,16 +152,21 @@ class GenerateResponse(_message.Message):
     def disclosure(self) -> _generation_pb2.Disclosure:
         """On the first and the last message, and where it changed in between."""
 
+    @_builtins.property
+    def progress(self) -> _generation_pb2.GenerationProgress:
+        """Passed on from the node, until the first message is."""
+
     def __init__(
         self,
         *,
         deltas: _abc.Iterable[_generation_pb2.ChoiceDelta] | None = ...,
         summary: _generation_pb2.GenerationSummary | None = ...,
         disclosure: _generation_pb2.Disclosure | None = ...,
+        progress: _generation_pb2.GenerationProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["disclosure", b"disclosure", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disclosure", b"disclosure", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "disclosure", b"disclosure", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "disclosure", b"disclosure", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -251,18 +295,26 @@ class DeploymentState(_message.Message):
     BACKPRESSURE_LEFT_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
     TTFT_P95_SECONDS_FIELD_NUMBER: _builtins.int
+    TTFT_P95_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     service: _builtins.str
     """The node group in the control plane's snapshot."""
     model: _builtins.str
     breaker: Global___BreakerState.ValueType
-    ttft_p95_seconds: _builtins.float
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def ttft_p95_seconds(self) -> _builtins.float: ...
+    @ttft_p95_seconds.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def ttft_p95_seconds(self, value: _builtins.float) -> None: ...
     @_builtins.property
     def backpressure_left(self) -> _duration_pb2.Duration:
         """Set while back-pressure steers traffic away."""
 
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaState]: ...
+    @_builtins.property
+    def ttft_p95(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
@@ -273,10 +325,11 @@ class DeploymentState(_message.Message):
         backpressure_left: _duration_pb2.Duration | None = ...,
         replicas: _abc.Iterable[Global___ReplicaState] | None = ...,
         ttft_p95_seconds: _builtins.float = ...,
+        ttft_p95: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["backpressure_left", b"backpressure_left"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backpressure_left", b"backpressure_left", "ttft_p95", b"ttft_p95"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backpressure_left", b"backpressure_left", "breaker", b"breaker", "model", b"model", "name", b"name", "replicas", b"replicas", "service", b"service", "ttft_p95_seconds", b"ttft_p95_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backpressure_left", b"backpressure_left", "breaker", b"breaker", "model", b"model", "name", b"name", "replicas", b"replicas", "service", b"service", "ttft_p95", b"ttft_p95", "ttft_p95_seconds", b"ttft_p95_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
