@@ -12,7 +12,7 @@ from inference.core.scheduling.table import Rows, SlotTable
 from inference.core.speculation import DraftWidths, Mode, PayOff
 
 from .batching import DrawnRows
-from .grammars_in_use import GrammarsInUse
+from .constraints.grammars_in_use import GrammarsInUse
 from .sampling_table import SamplingTable
 from .speculative import Drafter
 

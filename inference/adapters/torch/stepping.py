@@ -16,9 +16,9 @@ from inference.core.scheduling.scheduler import Scheduler
 from inference.core.scheduling.sequence import Sequence
 
 from .batching import DrawnRows, step_batch
+from .constraints.grammars_in_use import GrammarsInUse
 from .event_queue import Delivery, TokenOutput
 from .generation import Generation
-from .grammars_in_use import GrammarsInUse
 from .runner_api import ModelRunner
 from .sampling import Drawn, Sampler
 from .sampling_table import SamplingTable

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from inference.core.port import EngineError, UnsupportedConstraint
 from inference.core.scheduling.table import SlotTable
 
-from .batching import DrawnRows
-from .sampling_table import RequestRows
+from ..batching import DrawnRows
+from ..sampling_table import RequestRows
 
 if TYPE_CHECKING:
-    from .grammar import GrammarState
+    from .compiler import GrammarState
 
 
 class GrammarsInUse:
@@ -27,7 +27,7 @@ class GrammarsInUse:
 
     def enter(self, request_row: int, grammar: Any, emitted: tuple[int, ...]) -> None:
         """Start a state for `request row` behind `emitted`. Raises UnsupportedConstraint when it rules that out."""
-        from .grammar import GrammarState  # noqa: PLC0415 -- whoever compiled `grammar` has paid for the import
+        from .compiler import GrammarState  # noqa: PLC0415 -- whoever compiled `grammar` has paid for the import
 
         state = GrammarState(grammar)
         if not all(state.accept(token) for token in emitted):
