@@ -132,11 +132,12 @@ class GrammarState:
     def allowed(self, drafts: Sequence[int]) -> int:
         """How many of `drafts` the grammar allows one after the other, short of the end of text. Changes nothing."""
         taken = 0
-        while taken < len(drafts) and self.accept(drafts[taken]):
-            taken += 1
-        inside = taken - self.ended
-        self._matcher.rollback(taken)
-        return inside
+        try:
+            while taken < len(drafts) and self.accept(drafts[taken]):
+                taken += 1
+            return taken - self.ended
+        finally:
+            self._matcher.rollback(taken)
 
     def fill(self, words: torch.Tensor, row: int, drafts: Sequence[int]) -> None:
         """Write what may come next to row `row`, and after each of `drafts`, which must be allowed, to those after."""
