@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.adapters import keys_file
 from gateway.adapters.http.asgi_app import AsgiApp, Routes
 from gateway.adapters.http.generating import GeneratingEndpoint
 from gateway.adapters.http.info_endpoints import MODELS_PATH, DocsEndpoints, HealthEndpoints, ModelsEndpoints
 from gateway.adapters.http.server import HttpServer
-from gateway.adapters.keys_file import KeysFileError, KeysReload, read
 from gateway.adapters.metrics import Meter, watch_inflight
 from gateway.adapters.router_client import RouterClient
 from gateway.adapters.routers import Routers
@@ -20,22 +20,20 @@ from gateway.core.request_pipeline import RequestPipeline
 from gateway.servicer import GatewayServicer
 from headrace.gateway.v1 import gateway_pb2_grpc
 from mesh.clock import SYSTEM
-from mesh.config import ConfigErrors
 from mesh.discovery import SnapshotWatcher, registration
 from mesh.errors import MeshError
 from mesh.lifecycle import Service, State
 from mesh.resilience import LoadShed
+from mesh.watched_file import WatchedFile
 
 _NAME: Final = "headrace.gateway.v1.Gateway"
 _FIRST_ANSWER_S: Final = 1.0
 
 
 async def build(config: GatewayConfig) -> Service:
-    """A gateway, ready to run. Raises ConfigErrors when the keys file cannot be used, OSError for a taken address."""
-    try:
-        keys = read(config.keys)
-    except KeysFileError as error:
-        raise ConfigErrors(error.problems) from error
+    """A gateway, ready to run. Raises FileErrors when the keys file cannot be used, OSError for a taken address."""
+    file = WatchedFile("keys", config.keys, keys_file.read, interval_s=config.reload_s)
+    keys = file.load()
     service = Service(config, (_NAME,), blockers=("http", "router"))
     service.registration = registration(config, kind="gateway", ports={"http": int(config.http.rpartition(":")[2])})
     routers = Routers(config.router)
@@ -65,7 +63,7 @@ async def build(config: GatewayConfig) -> Service:
     def use(ring: KeyRing) -> None:
         admission.keys = ring
 
-    service.background("keys", KeysReload(config.keys, use, config.reload_s, SYSTEM).run())
+    service.follow(file, use)
     return service
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 from grpc_health.v1 import health, health_pb2
 
@@ -16,7 +14,8 @@ class Readiness:
     def __init__(self, blockers: tuple[str, ...] = ()) -> None:
         self._blockers = set(blockers)
         self._draining = False
-        self._changed = asyncio.Event()
+        # What is wrong without keeping work away, by the name of the part: a refused file, for example.
+        self.warnings: dict[str, str] = {}
         self.servicer = health.aio.HealthServicer()
 
     @property
@@ -38,6 +37,13 @@ class Readiness:
         """Take a blocker away; ready when it was the last."""
         self._blockers.discard(name)
         await self._publish()
+
+    def warn(self, name: str, text: str) -> None:
+        """Say what is wrong with an optional part; "" where nothing is any more. Seen by anybody: no secrets."""
+        if text:
+            self.warnings[name] = text
+        else:
+            self.warnings.pop(name, None)
 
     async def drain(self) -> None:
         """Say NOT_SERVING from now on, for good."""

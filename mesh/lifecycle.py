@@ -21,7 +21,9 @@ from mesh import telemetry
 from mesh.config import ConfigErrors, load
 from mesh.health import Readiness
 from mesh.server import Server
+from mesh.watched_file import Refusal, WatchedFile
 
+T = TypeVar("T")
 _log = structlog.get_logger()
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -98,6 +100,21 @@ class Service:
         task = asyncio.create_task(work, name=name)
         self._tasks[task] = name
         task.add_done_callback(self._on_done)
+
+    def follow(
+        self, file: WatchedFile[T], use: Callable[[T], None], refuse: Callable[[Refusal], None] = lambda _: None
+    ) -> None:
+        """Keep to a file that was loaded, for the process's whole life. See WatchedFile.run."""
+
+        def used(value: T) -> None:
+            use(value)
+            self.readiness.warn(file.name, "")
+
+        def refused(refusal: Refusal) -> None:
+            self.readiness.warn(file.name, f"the file is refused ({refusal.kind}); the one before it holds")
+            refuse(refusal)
+
+        self.background(f"{file.name}_file", file.run(used, refused))
 
     def starting(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run a task that readiness waits for, such as loading a model. If it fails, the process ends."""
@@ -193,21 +210,24 @@ def run(name: str, config_type: type[C], build: Callable[[C], Awaitable[Service]
     """`main` with the environment handed in."""
     try:
         config = load(config_type, f"HEADRACE_{name.upper()}_", env)
-    except ConfigErrors as problems:
-        print(problems, file=sys.stderr)
-        return EX_USAGE
+    except ConfigErrors as errors:
+        return _refused(errors)
     telemetry.configure_logging(name, config.replica or f"{name}-{os.getpid()}", config.log_level)
 
     async def body() -> int:
         try:
             service = await build(config)
             return await service.run()
-        except ConfigErrors as problems:
+        except ConfigErrors as errors:
             # What a service reads besides its environment, such as a file, is configuration too.
-            print(problems, file=sys.stderr)
-            return EX_USAGE
+            return _refused(errors)
         except OSError as error:
             _log.error("service.cannot_start", error=str(error))
             return EX_UNAVAILABLE
 
     return uvloop.run(body())
+
+
+def _refused(errors: ConfigErrors) -> int:
+    print("\n".join(["configuration refused:", *(f"  {problem}" for problem in errors.problems)]), file=sys.stderr)
+    return EX_USAGE

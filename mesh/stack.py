@@ -16,9 +16,8 @@ from typing import Final
 
 import yaml
 
-from mesh.stack_reader import Problem, Reader, StackErrors
-
-__all__ = ["Edge", "Problem", "Replica", "Service", "Stack", "StackErrors", "load", "parse", "scale", "with_replicas"]
+from mesh.stack_reader import StackReader
+from mesh.yaml_source import decode, read_bytes
 
 MAX_REPLICAS: Final = 256
 MAX_SERVICES: Final = 256
@@ -96,13 +95,13 @@ class Stack:
 
 
 def load(path: Path) -> Stack:
-    """Read a stack file. Raises StackErrors with everything that is wrong."""
+    """Read a stack file. Raises FileErrors with everything that is wrong."""
     return parse(_text(path), str(path))
 
 
 def parse(text: str, file: str = "<stack>") -> Stack:
-    """Read a stack from its text; `file` is its name in errors. Raises StackErrors with everything that is wrong."""
-    reader = Reader(text, file)
+    """Read a stack from its text; `file` is its name in errors. Raises FileErrors with everything that is wrong."""
+    reader = StackReader(text, file)
     top = reader.mapping(reader.root, "the stack", ("name", "control", "services"), ("consul", "edge"))
     stack = Stack(
         name=reader.matching(top.get("name"), "name", _NAME),
@@ -111,7 +110,7 @@ def parse(text: str, file: str = "<stack>") -> Stack:
         consul=reader.address(top["consul"], "consul") if "consul" in top else "",
         services=_services(reader, top.get("services")),
     )
-    if not reader.problems:
+    if reader.is_good:
         _check_ports(reader, stack, top)
     reader.finish()
     return stack
@@ -120,7 +119,7 @@ def parse(text: str, file: str = "<stack>") -> Stack:
 def scale(path: Path, counts: Mapping[str, int]) -> Stack:
     """Rewrite a stack file's replica counts and return the new stack; comments and layout stay.
 
-    The file is replaced in one step: readers see the old or the new one. Raises StackErrors and changes nothing where
+    The file is replaced in one step: readers see the old or the new one. Raises FileErrors and changes nothing where
     a service is unknown or the result would be wrong.
     """
     text = with_replicas(_text(path), counts, str(path))
@@ -138,8 +137,8 @@ def scale(path: Path, counts: Mapping[str, int]) -> Stack:
 
 
 def with_replicas(text: str, counts: Mapping[str, int], file: str = "<stack>") -> str:
-    """The stack's text with other replica counts. Raises StackErrors where a service is not in it."""
-    reader = Reader(text, file)
+    """The stack's text with other replica counts. Raises FileErrors where a service is not in it."""
+    reader = StackReader(text, file)
     services = reader.entries(reader.entries(reader.root, "the stack").get("services"), "services")
     edits: list[tuple[int, int, str]] = []
     for name, count in counts.items():
@@ -155,7 +154,7 @@ def with_replicas(text: str, counts: Mapping[str, int], file: str = "<stack>") -
     return text
 
 
-def _count_edit(reader: Reader, service: yaml.Node, name: str, count: int) -> tuple[int, int, str]:
+def _count_edit(reader: StackReader, service: yaml.Node, name: str, count: int) -> tuple[int, int, str]:
     """The span of the text that gives the service's replica count, and what goes there."""
     present = reader.entries(service, name).get("replicas")
     if present is not None:
@@ -169,14 +168,10 @@ def _count_edit(reader: Reader, service: yaml.Node, name: str, count: int) -> tu
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise StackErrors([Problem(str(path), 0, f"cannot be read: {reason}")]) from error
+    return decode(read_bytes(path), str(path))
 
 
-def _edge(reader: Reader, node: yaml.Node) -> Edge:
+def _edge(reader: StackReader, node: yaml.Node) -> Edge:
     fields = reader.mapping(node, "edge", ("listen", "admin"), ())
     edge = Edge(
         listen=reader.address(fields.get("listen"), "edge.listen"),
@@ -189,7 +184,7 @@ def _edge(reader: Reader, node: yaml.Node) -> Edge:
     return edge
 
 
-def _services(reader: Reader, node: yaml.Node | None) -> tuple[Service, ...]:
+def _services(reader: StackReader, node: yaml.Node | None) -> tuple[Service, ...]:
     entries = reader.entries(node, "services")
     if len(entries) > MAX_SERVICES:
         reader.problem(node, f"services: at most {MAX_SERVICES}")
@@ -197,7 +192,7 @@ def _services(reader: Reader, node: yaml.Node | None) -> tuple[Service, ...]:
     return tuple(_service(reader, name, value) for name, value in entries.items())
 
 
-def _service(reader: Reader, name: str, node: yaml.Node) -> Service:
+def _service(reader: StackReader, name: str, node: yaml.Node) -> Service:
     if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name):
         reader.problem(node, f"services.{name}: not a service's name (a-z, 0-9, -; neither 'edge' nor ending in -<n>)")
     at = f"services.{name}"
@@ -222,7 +217,7 @@ def _service(reader: Reader, name: str, node: yaml.Node) -> Service:
     )
 
 
-def _check_ports(reader: Reader, stack: Stack, top: Mapping[str, yaml.Node]) -> None:
+def _check_ports(reader: StackReader, stack: Stack, top: Mapping[str, yaml.Node]) -> None:
     """Two listeners on one port are found here, not by whichever process starts second."""
     owners: dict[int, str] = {int(stack.control.rpartition(":")[2]): "control"}
     if stack.edge:
@@ -234,7 +229,7 @@ def _check_ports(reader: Reader, stack: Stack, top: Mapping[str, yaml.Node]) -> 
             _claim(reader, entries[replica.service], owners, port, f"{replica.id}.{name}")
 
 
-def _claim(reader: Reader, node: yaml.Node, owners: dict[int, str], port: int, owner: str) -> None:
+def _claim(reader: StackReader, node: yaml.Node, owners: dict[int, str], port: int, owner: str) -> None:
     if port > 65535:
         reader.problem(node, f"{owner}: port {port} does not exist")
     elif port in owners:

@@ -1,62 +1,40 @@
-"""Reading a YAML file whose every mistake is reported with its line, all together."""
+"""Taking values out of a stack file as they are written: `yes` and `010` are texts."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 import yaml
 
+from mesh.yaml_source import YamlSource
+
 _ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One mistake. `line` counts from 1; 0 is the file as a whole."""
-
-    file: str
-    line: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}"
-
-
-class StackErrors(Exception):
-    """Everything that is wrong with a stack file."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(["stack refused:", *(f"  {p}" for p in problems)]))
-        self.problems = problems
-
-
-class Reader:
+class StackReader:
     """Takes values out of YAML nodes. A value that is wrong is noted as a problem and read as an empty one.
 
-    Values are read as they are written: `yes` and `010` are texts. A missing node (None) has been reported by the
-    mapping that misses it.
+    A missing node (None) has been reported by the mapping that misses it.
     """
 
     def __init__(self, text: str, file: str) -> None:
-        self.problems: list[Problem] = []
-        self._file = file
-        try:
-            self.root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 0
-            raise StackErrors([Problem(file, line, f"not YAML: {error.problem}")]) from error
-        except yaml.YAMLError as error:
-            raise StackErrors([Problem(file, 0, "not YAML: it holds characters that are not allowed")]) from error
+        """Raises FileErrors where the text is no YAML."""
+        self._source = YamlSource(text, file)
+        self.root = self._source.root
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was noted."""
+        return not self._source.found
 
     def problem(self, node: yaml.Node | None, reason: str) -> None:
         """Note a mistake at a node; None is the file as a whole."""
-        self.problems.append(Problem(self._file, node.start_mark.line + 1 if node else 0, reason))
+        self._source.note_at(node, reason)
 
     def finish(self) -> None:
-        """Raise StackErrors if anything was noted."""
-        if self.problems:
-            raise StackErrors(self.problems)
+        """Raise FileErrors if anything was noted."""
+        self._source.finish()
 
     def entries(self, node: yaml.Node | None, at: str) -> dict[str, yaml.Node]:
         """A mapping's values by key, in order."""
@@ -104,7 +82,7 @@ class Reader:
         return text or ""
 
     def integer(self, node: yaml.Node, at: str, minimum: int, maximum: int) -> int:
-        """A whole number within bounds; `least` where it is wrong."""
+        """A whole number within bounds; `minimum` where it is wrong."""
         text = self._scalar(node, at)
         if text is None:
             return minimum

@@ -6,11 +6,12 @@ import hashlib
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import yaml
 
+from mesh.yaml_source import FileErrors, YamlSource
 from ops.failure import ExitCode, Failure
 from ops.state import write_private
 
@@ -39,11 +40,11 @@ class KeyStore:
         if not self._path.exists():
             return ()
         try:
-            entries: Any = yaml.safe_load(self._path.read_text(encoding="utf-8")) or []
-            return tuple(msgspec.convert(entries, list[StoredKey]))
-        except (yaml.YAMLError, msgspec.ValidationError) as error:
+            source = YamlSource.read(self._path, private=True)
+            return tuple(source.convert(list[StoredKey])) if source.root is not None else ()
+        except FileErrors as error:
             raise Failure(
-                f"{self._path} is not a list of {{id, tenant, sha256}}: {error}",
+                f"not a list of {{id, tenant, sha256}}: {error}",
                 "fix the file, or move it away and make new keys: headrace keys new",
                 ExitCode.USAGE,
             ) from error

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mesh.stack import Stack, StackErrors, load
+from mesh.stack import Stack, load
+from mesh.yaml_source import FileErrors
 from ops.failure import ExitCode, Failure
 
 # Headrace runs from its checkout.
@@ -107,7 +108,7 @@ def read_stack(path: Path) -> Stack:
     """Read a stack file. Raises Failure with every mistake in it."""
     try:
         return load(path)
-    except StackErrors as errors:
+    except FileErrors as errors:
         raise Failure(str(errors), "fix the lines named above", ExitCode.USAGE) from errors
 
 

@@ -6,16 +6,15 @@ import random
 
 from headrace.router.v1 import router_pb2_grpc
 from mesh.clock import SYSTEM
-from mesh.config import ConfigErrors
 from mesh.discovery import SnapshotWatcher, registration
 from mesh.lifecycle import Service
 from mesh.resilience import Endpoints, LoadShed, Stack
+from mesh.watched_file import WatchedFile
 from router.adapters.metrics import PrometheusMetrics
 from router.adapters.nodes import ReplicaChannels
 from router.adapters.peers import Peers
-from router.adapters.reload import Reload
 from router.adapters.replica_watcher import ReplicaWatcher
-from router.adapters.routing_file import RoutingFileError, read
+from router.adapters.routing_file import calibrations_of, read
 from router.config import RouterConfig
 from router.core.attempts import Dispatch
 from router.core.breaker_feed import BreakerFeed
@@ -28,11 +27,11 @@ from router.servicer import RouterServicer
 
 
 async def build(config: RouterConfig) -> Service:
-    """A router, ready to run. Raises ConfigErrors when the routing file cannot be used."""
-    try:
-        routing = read(config.config)
-    except RoutingFileError as error:
-        raise ConfigErrors(str(error).splitlines()) from error
+    """A router, ready to run. Raises FileErrors when the routing file cannot be used."""
+    file = WatchedFile(
+        "routing", config.config, read, interval_s=config.reload_s, beside=lambda r: calibrations_of(config.config, r)
+    )
+    routing = file.load()
     service = Service(config, ("headrace.router.v1.Router",), blockers=("first_snapshot",))
     service.registration = registration(config, kind="router")
     breaker_feed = BreakerFeed()
@@ -57,7 +56,7 @@ async def build(config: RouterConfig) -> Service:
     service.background("replica_watcher", replica_watcher.run())
     peers = Peers(watcher, router, config.replica, config.dial, SYSTEM)
     service.background("peers", peers.run())
-    service.background("reload", Reload(config.config, router, config.reload_s, SYSTEM).run())
+    service.follow(file, router.use, router.refuse)
     service.drains.append(breaker_feed.end)
     service.closing(channels.close)
     service.closing(mirrors.close)

@@ -10,36 +10,35 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 from headrace.control.v1 import control_pb2_grpc
 from mesh import stack as stacks
 from mesh.clock import SYSTEM, Clock
-from mesh.config import ConfigErrors
 from mesh.control.adapters.ads import SERVICE_NAME as ADS_NAME
 from mesh.control.adapters.ads import Ads
 from mesh.control.adapters.metrics import count_snapshots
 from mesh.control.adapters.replica_health import ReplicaHealth
-from mesh.control.adapters.stack_file import StackFile
 from mesh.control.config import ControlConfig
 from mesh.control.core.model import Snapshot
 from mesh.control.core.publisher import Publisher
-from mesh.control.core.view import MeshView
+from mesh.control.core.view import STACK, MeshView
 from mesh.control.core.xds.build import build_resources
 from mesh.control.core.xds.resources import ResourceSet
 from mesh.control.servicer import ControlServicer
 from mesh.lifecycle import Service
 from mesh.stack import Stack
+from mesh.watched_file import Refusal, WatchedFile
 
 _CONTROL_NAME: Final = "headrace.control.v1.Control"
 # How late a fault may end.
 _EXPIRY_S: Final = 0.25
+# A look at the file's status costs microseconds, works on every file system, and sees a file that was replaced.
+_STACK_POLL_S: Final = 0.2
 
 
 async def build(config: ControlConfig) -> Service:
-    """A control plane that is ready to run. Raises ConfigErrors where the stack file is wrong."""
-    try:
-        stack = stacks.load(config.stack)
-    except stacks.StackErrors as errors:
-        raise ConfigErrors([str(p) for p in errors.problems]) from errors
+    """A control plane that is ready to run. Raises FileErrors where the stack file is wrong."""
+    file = WatchedFile("stack", config.stack, stacks.load, interval_s=_STACK_POLL_S)
+    stack = file.load()
     config = dataclasses.replace(config, listen=config.listen or stack.control, consul=config.consul or stack.consul)
     service = Service(config, (_CONTROL_NAME, ADS_NAME), blockers=("first_snapshot",))
-    _Plane(config, stack, SYSTEM).attach(service)
+    _Plane(config, stack, SYSTEM).attach(service, file)
     return service
 
 
@@ -65,15 +64,16 @@ class _Plane:
         self._view = MeshView(stack, clock, self._publisher.touch, consul=bool(config.consul))
         self._ads = Ads(self._publisher, clock)
         self._endpoints = self._make_endpoints()
+        self._endpoints.follow(stack)
 
-    def attach(self, service: Service) -> None:
+    def attach(self, service: Service, file: WatchedFile[Stack]) -> None:
         """Add everything to the process."""
         config, clock = self._config, self._clock
         servicer = ControlServicer(self._view, self._publisher, self._ads, clock, faults_on=config.faults)
         control_pb2_grpc.add_ControlServicer_to_server(servicer, service.server.grpc)
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self._ads, service.server.grpc)
         service.background("endpoints", self._endpoints.run())
-        service.background("stack_file", StackFile(config.stack, self._view, self._endpoints.follow, clock).run())
+        service.follow(file, self._use, self._refuse)
         service.background("fault_expiry", self._expire_faults())
         service.background("publish", self._publisher.run())
         service.background("push", self._ads.run())
@@ -95,6 +95,13 @@ class _Plane:
 
     def _render(self, snapshot: Snapshot) -> ResourceSet:
         return build_resources(snapshot, self._config.max_requests, faults_on=self._config.faults)
+
+    def _use(self, stack: Stack) -> None:
+        self._view.take_stack(stack)
+        self._endpoints.follow(stack)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._view.source_failed(STACK, "; ".join(refusal.problems))
 
     async def _first_snapshot(self) -> None:
         await self._publisher.changed()

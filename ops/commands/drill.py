@@ -13,9 +13,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from mesh.yaml_source import FileErrors
 from ops import console
 from ops.drills.environment import running_environment
-from ops.drills.located import FileError
 from ops.drills.report import write_report
 from ops.drills.runner import Outcome, run
 from ops.drills.spec import Drill, read
@@ -106,7 +106,7 @@ def _file(name: str) -> Path:
 def _read(path: Path, *, sabotaged: bool) -> Drill:
     try:
         return read(path, sabotaged=sabotaged)
-    except FileError as error:
+    except FileErrors as error:
         raise Failure(f"drill refused: {error}", "fix the line named above", ExitCode.USAGE) from error
 
 

@@ -10,7 +10,8 @@ import typer
 
 from headrace.control.v1 import control_pb2
 from mesh import stack as stacks
-from mesh.stack import Replica, Stack, StackErrors
+from mesh.stack import Replica, Stack
+from mesh.yaml_source import FileErrors
 from ops import console
 from ops.clients import router_states, snapshot
 from ops.failure import ExitCode, Failure
@@ -68,7 +69,7 @@ def _rescaled(before: Stack, state: StateDir, counts: dict[str, int]) -> Stack:
     try:
         text = stacks.with_replicas(state.stack.read_text(encoding="utf-8"), counts, str(state.stack))
         return stacks.parse(text, str(state.stack))
-    except StackErrors as errors:
+    except FileErrors as errors:
         known = ", ".join(service.name for service in before.services)
         raise Failure(str(errors), f"the services are: {known}", ExitCode.USAGE) from errors
 

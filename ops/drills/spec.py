@@ -6,9 +6,10 @@ import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
-from ops.drills.located import FileError, Located
+from mesh.yaml_source import YamlSource
 from ops.drills.provider.faults import FaultError, from_fields
 
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
@@ -140,51 +141,50 @@ class Drill(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(path: Path, *, sabotaged: bool = False) -> Drill:
-    """A drill from its file, with its safety net switched off where `sabotaged`. Raises FileError."""
-    located = Located(path)
-    drill = located.convert(Drill)
-    _check(drill, path, located)
-    changed = copy.deepcopy(located.data)
+    """A drill from its file, with its safety net switched off where `sabotaged`. Raises FileErrors."""
+    source = YamlSource.read(path)
+    drill = source.convert(Drill)
+    _check(drill, path, source)
+    changed = copy.deepcopy(source.data)
     for place, value in drill.sabotage.set.items():
-        _replace(changed, place, value, located)
-    located.data = changed
+        _replace(changed, place, value, source)
     try:
-        without_net = located.convert(Drill)
-    except FileError as error:
-        raise located.problem(("sabotage", "set"), f"makes no drill: {error}") from error
+        without_net = msgspec.convert(changed, Drill)
+    except msgspec.ValidationError as error:
+        raise source.error(("sabotage", "set"), f"makes no drill: {error}") from error
     return without_net if sabotaged else drill
 
 
-def _check(drill: Drill, path: Path, located: Located) -> None:
+def _check(drill: Drill, path: Path, source: YamlSource) -> None:
     if drill.name != path.stem:
-        raise located.problem(("name",), f"must be the file's: {path.stem}")
+        raise source.error(("name",), f"must be the file's: {path.stem}")
     if not drill.stack.nodes and not drill.stack.providers:
-        raise located.problem(("stack",), "has neither nodes nor providers")
+        raise source.error(("stack",), "has neither nodes nor providers")
     if both := set(drill.stack.nodes) & set(drill.stack.providers):
-        raise located.problem(("stack", "providers", min(both)), "is the name of nodes, too")
+        raise source.error(("stack", "providers", min(both)), "is the name of nodes, too")
     for i, part in enumerate(drill.faults):
-        _check_fault(drill, part, ("faults", i), located)
+        _check_fault(drill, part, ("faults", i), source)
     if drill.expect.bystanders_touched is not None and not drill.load.bystanders:
-        raise located.problem(("expect", "bystanders_touched"), "the load has no bystanders")
+        raise source.error(("expect", "bystanders_touched"), "the load has no bystanders")
     for field in ("min_called", "max_called"):
         for name in getattr(drill.expect, field):
             if name not in drill.stack.providers:
-                raise located.problem(("expect", field, name), "is no provider of the stack")
+                raise source.error(("expect", field, name), "is no provider of the stack")
 
 
-def _check_fault(drill: Drill, part: FaultPart, at: tuple[str | int, ...], located: Located) -> None:
+def _check_fault(drill: Drill, part: FaultPart, at: tuple[str | int, ...], source: YamlSource) -> None:
     if part.what == "partition":
         if not drill.stack.consul:
-            raise located.problem((*at, "what"), "needs `consul: true` in the stack")
+            raise source.error((*at, "what"), "needs `consul: true` in the stack")
         return
     known = _targets(drill.stack, part.what)
     if part.target not in known:
-        raise located.problem((*at, "target"), f"{part.target!r} is not there; there are: {', '.join(sorted(known))}")
+        raise source.error((*at, "target"), f"{part.target!r} is not there; there are: {', '.join(sorted(known))}")
     if part.what == "provider":
         try:
             from_fields(part.fault)
         except FaultError as error:
-            raise located.problem((*at, "fault"), str(error)) from error
+            raise source.error((*at, "fault"), str(error)) from error
 
 
 def _targets(stack: StackPart, what: What) -> set[str]:
@@ -196,7 +196,7 @@ def _targets(stack: StackPart, what: What) -> set[str]:
     return replicas if what in _ON_REPLICA else replicas | {*stack.nodes, *stack.providers, "gateway", "router", "edge"}
 
 
-def _replace(data: Any, place: str, value: Any, located: Located) -> None:
+def _replace(data: Any, place: str, value: Any, source: YamlSource) -> None:
     """Put a value where a dotted path points; its last step may be new in a mapping."""
     *way, last = place.split(".")
     at = data
@@ -208,4 +208,4 @@ def _replace(data: Any, place: str, value: Any, located: Located) -> None:
         else:
             at[last] = value
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise located.problem(("sabotage", "set", place), "points nowhere") from error
+        raise source.error(("sabotage", "set", place), "points nowhere") from error

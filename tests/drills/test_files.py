@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.drills.located import FileError
+from mesh.yaml_source import FileErrors
 from ops.drills.spec import read
 
 _FOLDER = Path(__file__).resolve().parents[2] / "deploy/drills"
@@ -85,7 +85,7 @@ def test_wrong_files_are_refused_where_they_are_wrong(
     file = tmp_path / "sample.yaml"
     assert old in _WHOLE
     file.write_text(_WHOLE.replace(old, new, 1))
-    with pytest.raises(FileError) as caught:
+    with pytest.raises(FileErrors) as caught:
         read(file)
     assert str(caught.value).startswith(f"{file}:{line}: ")
     assert reason in str(caught.value)
@@ -93,5 +93,5 @@ def test_wrong_files_are_refused_where_they_are_wrong(
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """In words."""
-    with pytest.raises(FileError, match="cannot be read"):
+    with pytest.raises(FileErrors, match="cannot be read"):
         read(tmp_path / "none.yaml")

@@ -64,9 +64,10 @@ class HealthEndpoints:
         await exchange.respond(200, b'{"status":"ok"}')
 
     async def ready(self, exchange: Exchange) -> None:
-        """GET /readyz: 503 while something is pending; the body says what."""
+        """GET /readyz: 503 while something is pending; the body says what, and what is wrong besides."""
         pending = self._readiness.pending
-        body = msgspec.json.encode({"ready": not pending, "pending": pending})
+        warnings = {"warnings": self._readiness.warnings} if self._readiness.warnings else {}
+        body = msgspec.json.encode({"ready": not pending, "pending": pending, **warnings})
         headers = refusal_of(Unavailable("not ready"), None).headers if pending else []
         await exchange.respond(503 if pending else 200, body, headers)
 

@@ -209,7 +209,12 @@ async def test_keys_come_and_go_while_it_runs(running: Running) -> None:
 
     await until(lambda: answers(200))
     running.write_keys("nonsense")
-    await until(lambda: prometheus_client.REGISTRY.get_sample_value("headrace_gateway_keys_stale") == 1)
+    since = "headrace_file_refused_since_seconds"
+    labels = {"file": "keys", "reason": "values"}
+    await until(lambda: (prometheus_client.REGISTRY.get_sample_value(since, labels) or 0) > 0)
+    ready = await running.http.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json()["warnings"] == {"keys": "the file is refused (values); the one before it holds"}
     assert await answers(200)
     running.write_keys(yaml.safe_dump(entries[:1]))
     await until(lambda: answers(401))

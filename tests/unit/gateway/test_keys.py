@@ -10,12 +10,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.keys_file import KeysFileError, KeysReload, read
+from gateway.adapters.keys_file import read
 from gateway.core.admission import Admission, seconds_of
 from gateway.core.keys import Caller, KeyRing, StoredKey
-from mesh.clock import SYSTEM
 from mesh.errors import InvalidArgument, MeshError, ResourceExhausted, Unauthenticated
 from mesh.resilience import LoadShed
+from mesh.watched_file import WatchedFile
+from mesh.yaml_source import FileErrors
 from tests.fakes.clock import MovingClock
 
 
@@ -111,30 +112,38 @@ def test_the_file_is_read_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "not YAML (line 1)"),
-        ("a: b", "not a list"),
-        ("- {id: a, tenant: t}", "missing required field `sha256`"),
-        ("- {id: a, tenant: t, sha256: abc}", "$[0].sha256"),
-        ("- {id: a, tenant: t, sha256: '" + "0" * 64 + "', key: hr-secret}", "unknown field `key`"),
-        (yaml.safe_dump([entry("a", "t", "x"), entry("a", "t", "y")]), "[1].id: is there twice"),
-        (yaml.safe_dump([entry("a", "t", "x"), entry("b", "t", "x")]), "[1].sha256: is there twice"),
+        ("{", ":1: not YAML"),
+        ("a: b", ":1: is not a list"),
+        ("- {id: a, tenant: t}", ":1: [0]: Object missing required field `sha256`"),
+        ("- {id: a, tenant: t, sha256: abc}", ":1: [0].sha256: "),
+        ("- {id: a, tenant: t, hr-secret: x}", ":1: [0]: an unknown field"),
+        ("- {id: a, tenant: t, hr-secret: x, hr-secret: y}", ":1: [0]: given twice"),
+        ("- {id: hr-secret\n  hr-secret", ":2: not YAML"),
+        ("- &hr-secret a\n- *hr-secrets", ":2: not YAML"),
+        ("- {id: !hr-secret a, tenant: t, sha256: a}", ":1: [0].id: has a tag that is not allowed"),
+        (
+            "- {id: a, tenant: t, sha256: '" + "0" * 64 + "', key: hr-secret}",
+            ":1: [0].key: Object contains unknown field `key`",
+        ),
+        (yaml.safe_dump([entry("a", "t", "x"), entry("a", "t", "y")]), ":4: [1].id: is there twice"),
+        (yaml.safe_dump([entry("a", "t", "x"), entry("b", "t", "x")]), ":5: [1].sha256: is there twice"),
     ],
 )
 def test_a_bad_file_is_refused_without_showing_what_is_in_it(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "keys.yaml"
     path.write_text(text)
-    with pytest.raises(KeysFileError) as caught:
+    with pytest.raises(FileErrors) as caught:
         read(path)
     assert says in str(caught.value)
     assert "hr-secret" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KeysFileError, match="cannot be read"):
+    with pytest.raises(FileErrors, match="cannot be read"):
         read(tmp_path / "none.yaml")
     path = tmp_path / "keys.yaml"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(KeysFileError, match="not YAML"):
+    with pytest.raises(FileErrors, match="not YAML"):
         read(path)
 
 
@@ -142,17 +151,25 @@ async def test_a_change_comes_into_force_and_a_bad_one_does_not(tmp_path: Path) 
     path, draft = tmp_path / "keys.yaml", tmp_path / "draft.yaml"
     path.write_text(yaml.safe_dump([entry("a", "t1", "key-a")]))
     rings: asyncio.Queue[KeyRing] = asyncio.Queue()
-    task = asyncio.create_task(KeysReload(path, rings.put_nowait, 0.005, SYSTEM).run())
+    file = WatchedFile("keys", path, read, interval_s=0.005)
+    assert file.load().find("key-a").key_id == "a"
+    task = asyncio.create_task(file.run(rings.put_nowait))
     try:
         async with asyncio.timeout(30):
             draft.write_text("- nonsense")
             draft.replace(path)
-            while prometheus_client.REGISTRY.get_sample_value("headrace_gateway_keys_stale") != 1:
+            while file.refused is None:
                 await asyncio.sleep(0.005)
             assert rings.empty()
+            labels = {"file": "keys", "reason": "values"}
+            metric = "headrace_file_refused_since_seconds"
+            assert prometheus_client.REGISTRY.get_sample_value(metric, labels) == file.refused.since
             draft.write_text(yaml.safe_dump([entry("b", "t1", "key-b")]))
             draft.replace(path)
             ring = await rings.get()
+            while file.refused is not None:
+                await asyncio.sleep(0.005)
+            assert prometheus_client.REGISTRY.get_sample_value(metric, labels) == 0
         assert ring.find("key-b").key_id == "b"
         with pytest.raises(MeshError):
             ring.find("key-a")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh import stack as stacks
-from mesh.stack import StackErrors
+from mesh.yaml_source import FileErrors
 
 LOCAL = Path(__file__).parents[3] / "deploy" / "stacks" / "local.yaml"
 GOOD = """\
@@ -27,10 +27,10 @@ services:
 
 
 def problems(text: str) -> list[tuple[int, str]]:
-    with pytest.raises(StackErrors) as caught:
+    with pytest.raises(FileErrors) as caught:
         stacks.parse(text, "s.yaml")
-    assert all(p.file == "s.yaml" for p in caught.value.problems)
-    return [(p.line, p.reason) for p in caught.value.problems]
+    assert all(p.file == "s.yaml" for p in caught.value.found)
+    return [(p.line, p.reason) for p in caught.value.found]
 
 
 def test_the_stack_that_is_shipped_is_good() -> None:
@@ -80,11 +80,11 @@ services:
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
-        ("", 0, "the stack: 'name' is missing"),
+        ("", 1, "the stack: 'name' is missing"),
         ("- a\n", 1, "the stack: must be a mapping"),
         ("name: a\nname: b\n", 2, "the stack: 'name' is there twice"),
         ("a: [", 1, "not YAML: "),
-        ("a: \x00", 0, "not YAML: it holds characters"),
+        ("a: \x00", 1, "not YAML: it holds the character U+0000"),
         ("name:\n", 1, "name: must be a single value"),
         ("name: ''\n", 1, "name: '' does not match"),
     ],
@@ -117,13 +117,13 @@ def test_scaling_keeps_comments_and_layout(tmp_path: Path) -> None:
 def test_a_bad_scaling_changes_nothing(tmp_path: Path, counts: dict[str, int], reason: str) -> None:
     file = tmp_path / "stack.yaml"
     file.write_text(GOOD)
-    with pytest.raises(StackErrors, match=reason):
+    with pytest.raises(FileErrors, match=reason):
         stacks.scale(file, counts)
     assert file.read_text() == GOOD
 
 
 def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
-    with pytest.raises(StackErrors, match="cannot be read"):
+    with pytest.raises(FileErrors, match="cannot be read"):
         stacks.load(tmp_path / "none.yaml")
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.adapters.routing_file import RoutingFileError, read
+from mesh.yaml_source import FileErrors
+from router.adapters.routing_file import read
 
 GOOD = """\
 deployments:
@@ -22,7 +23,7 @@ models:
 def refused(tmp_path, text: str) -> list[str]:
     path = tmp_path / "router.yaml"
     path.write_text(text)
-    with pytest.raises(RoutingFileError) as caught:
+    with pytest.raises(FileErrors) as caught:
         read(path)
     return [line.removeprefix(f"{path}:") for line in str(caught.value).splitlines()]
 
@@ -147,5 +148,5 @@ def test_nothing_makes_reading_fail_otherwise(tmp_path_factory, deployments, mod
 
     path = tmp_path_factory.mktemp("fuzz") / "router.yaml"
     path.write_text(yaml.safe_dump({"deployments": deployments, "models": models}))
-    with pytest.raises(RoutingFileError):
+    with pytest.raises(FileErrors):
         read(path)
