@@ -37,7 +37,7 @@ status: setup ## Show every process, replica, health and load
 ##@ Check
 .PHONY: test lint format type proto stubs test-unit test-contract test-integration test-e2e
 test: setup lint type proto ## Check and test everything
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m tests.run $(ARGS)
 
 lint: setup ## Check style and who imports whom
 	@$(BIN)/ruff check --quiet .
@@ -59,13 +59,13 @@ stubs: setup ## Write the Python stubs of the contracts anew
 	@PYTHON="$(CURDIR)/$(PYTHON)" protos/generate.sh
 
 test-unit: setup ## Run the unit tests
-	@$(PYTHON) -m pytest tests/unit $(ARGS)
+	@$(PYTHON) -m pytest -n auto --dist loadfile tests/unit $(ARGS)
 
 test-contract: setup ## Run the contract tests
 	@$(PYTHON) -m pytest tests/contract $(ARGS)
 
 test-integration: setup ## Run the integration tests: real gRPC on free ports
-	@$(PYTHON) -m pytest tests/integration $(ARGS)
+	@$(PYTHON) -m pytest -n auto --dist loadfile tests/integration $(ARGS)
 
 test-e2e: setup ## Run the end-to-end tests: whole processes, a real Envoy, a real model
 	@$(PYTHON) -m pytest tests/e2e $(ARGS)

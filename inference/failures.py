@@ -6,10 +6,18 @@ from collections.abc import Callable
 
 from inference.core.checks import RequestError
 from inference.core.lora_port import AdapterNameTaken, AdapterNotThere, TooManyAdapters
-from inference.core.port import AdapterNotFound, ContextTooLong, EngineError, EngineOverloaded, UnsupportedConstraint
+from inference.core.port import (
+    AdapterNotFound,
+    ContextTooLong,
+    EngineError,
+    EngineOverloaded,
+    GenerationFailed,
+    UnsupportedConstraint,
+)
 from mesh.errors import (
     AlreadyExists,
     FailedPrecondition,
+    Internal,
     InvalidArgument,
     MeshError,
     NotFound,
@@ -33,6 +41,8 @@ def as_mesh_error(error: Exception, failed: Callable[[Exception], None]) -> Exce
     for kind, (mesh_error, field) in _AT_FAULT.items():
         if isinstance(error, kind):
             return mesh_error(str(error), reason=error.reason, field=field)
+    if isinstance(error, GenerationFailed):
+        return Internal(str(error), reason=error.reason)
     if isinstance(error, EngineError):
         failed(error)
         return Unavailable(f"the engine failed: {error}", reason=error.reason)

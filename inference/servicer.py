@@ -17,7 +17,8 @@ from inference.core.chat_port import ChatEngine, ChatEvent, ChatRequest
 from inference.core.checks import check_generation
 from inference.core.lora_port import LoraHost
 from inference.core.outbox import Outbox
-from inference.core.port import EngineLoad
+from inference.core.port import EngineLoad, GenerationFailed
+from inference.core.self_check import SelfCheck
 from inference.failures import as_loading_error, as_mesh_error
 from mesh.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable, Unimplemented
 
@@ -34,7 +35,7 @@ class Servicer(InferenceServicer):
     """One node's contract.
 
     `tokenize` and `adapters` are None where the engine has none. `failed` is called with an error that leaves the
-    engine broken; `draining` says whether this process is about to end.
+    engine broken; `check` hears how generations end; `draining` says whether this process is about to end.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Servicer(InferenceServicer):
         tokenize: Callable[[Generation], Awaitable[tuple[int, ...]]] | None,
         adapters: LoraHost | None,
         failed: Callable[[Exception], None],
+        check: SelfCheck,
         draining: Callable[[], bool],
     ) -> None:
         self._name = name
@@ -54,6 +56,7 @@ class Servicer(InferenceServicer):
         self._tokenize = tokenize
         self._adapters = adapters
         self._failed = failed
+        self._check = check
         self._draining = draining
         self._streams = 0
         self._loaded = False
@@ -83,7 +86,10 @@ class Servicer(InferenceServicer):
             while gathered := await _take(outbox, gather_s, ends):
                 yield self._response(gathered, card)
                 gather_s = self._gather_s()
+            self._check.answered()
         except Exception as error:
+            if isinstance(error, GenerationFailed):
+                self._check.failed()
             raise as_mesh_error(error, self._failed) from error
         finally:
             self._streams -= 1

@@ -62,3 +62,7 @@ class Deadline:
     def cap(self, seconds: float) -> float:
         """The shorter of `seconds` and what is left."""
         return min(seconds, self.left())
+
+    def within(self, seconds: float) -> Deadline:
+        """One that passes after `seconds`, or with this one if that is sooner."""
+        return Deadline(self.cap(seconds), self._clock)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.run import REPORT_VARIABLE, write_report
+
 # Triton's interpreter stands in for a device where there is none. Kernels take their choice when they are first
 # imported, by whichever test that is, so it is made here.
 if not any(Path("/dev").glob("nvidia[0-9c]*")):
@@ -25,6 +27,12 @@ _TIERS = ("unit", "contract", "integration", "bench", "e2e", "drills", "gpu")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the quick tiers first, so that a simple mistake is seen before the mesh is started."""
     items.sort(key=lambda item: _TIERS.index(_tier(item)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell `tests.run` what failed."""
+    if REPORT_VARIABLE in os.environ:
+        write_report(terminalreporter)
 
 
 def _tier(item: pytest.Item) -> str:

@@ -19,9 +19,9 @@ import numpy as np
 
 from inference.adapters.model_files import SMOLLM2
 from inference.adapters.tokenizer import load_text_model
+from inference.adapters.torch.constraints.compiler import Compiler
 from inference.adapters.torch.event_queue import EventQueue
 from inference.adapters.torch.generation import Generation
-from inference.adapters.torch.grammar import Compiler
 from inference.adapters.torch.runner import RunnerOptions, build_runner
 from inference.adapters.torch.runner_api import BLOCK_SIZE, ModelRunner, StepBatch
 from inference.adapters.torch.sampling_table import SamplingTable

@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 from gateway.core.openai.sampling import MAX_CHOICES, MAX_STOPS
+from gateway.core.text_checks import check_texts
 from headrace.common.v1.chat_pb2 import ROLE_UNSPECIFIED, ChatPrompt
 from headrace.common.v1.generation_pb2 import Generation, Sampling
 from mesh.errors import InvalidArgument
@@ -40,6 +41,7 @@ def check_generation(generation: Generation) -> None:
     elif not (generation.prompt.text or generation.prompt.tokens.token_ids):
         raise _wrong(f"generation.prompt.{kind}", "empty")
     _check_sampling(generation.sampling)
+    check_texts(generation)
 
 
 def _check_chat(chat: ChatPrompt) -> None:

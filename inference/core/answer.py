@@ -174,10 +174,10 @@ def merge(deltas: list[pb.ChoiceDelta]) -> list[pb.ChoiceDelta]:
         if (earlier := merged.get(delta.index)) is None:
             merged[delta.index] = delta
             continue
-        text = earlier.text + delta.text
         # Strings do not merge by appending, repeated fields do.
+        text, refusal = earlier.text + delta.text, earlier.refusal + delta.refusal
         earlier.MergeFrom(delta)
-        earlier.text = text
+        earlier.text, earlier.refusal = text, refusal
         _join_calls(earlier)
     return list(merged.values())
 

@@ -157,6 +157,13 @@ class BlockPool:
             self._hash_of[block] = content
             self._block_of[content] = block
 
+    def retract(self, blocks: Iterable[int]) -> None:
+        """Make held blocks unknown again, whose content turned out not to be trusted."""
+        for block in blocks:
+            content = self._hash_of.pop(block, None)
+            if content is not None:
+                del self._block_of[content]
+
     def forget(self) -> None:
         """Drop all cached content, as after a failed step whose writes cannot be trusted."""
         self._free.extend(self._cached)

@@ -153,7 +153,10 @@ class EngineInfo:
 
 
 class EngineError(Exception):
-    """An engine's refusal or failure; `reason` is the word for it in the mesh."""
+    """An engine's refusal or failure; `reason` is the word for it in the mesh.
+
+    The class itself says that the whole engine is broken; what concerns one generation has a class of its own.
+    """
 
     reason = "ENGINE_FAILED"
 
@@ -178,6 +181,18 @@ class UnsupportedConstraint(EngineError):
     """The constraint is malformed, or uses what the engine cannot hold to; the message names it."""
 
     reason = "UNSUPPORTED_CONSTRAINT"
+
+
+class GenerationFailed(EngineError):
+    """One generation alone has failed, through no fault of its caller; the engine goes on."""
+
+    reason = "GENERATION_FAILED"
+
+
+class NonFiniteLogits(GenerationFailed):
+    """The model gave this generation logits that are not finite: there is nothing to draw from."""
+
+    reason = "NON_FINITE_LOGITS"
 
 
 class AdapterNotFound(EngineError):
@@ -209,7 +224,8 @@ class Engine(Protocol):
     def generate(self, request: EngineRequest) -> AsyncIterator[EngineEvent]:
         """Stream a generation: deltas, then exactly one summary.
 
-        Raises EngineError, before the first event where the request itself is at fault. Closing the iterator
+        Raises EngineError, before the first event where the request itself is at fault; GenerationFailed at any time,
+        which says nothing of other generations. Closing the iterator
         (`aclose`, or cancelling the task that reads it) frees the request's slot and memory within one step.
         Events wait in a queue that holds at most `max_tokens` of one request, so a slow reader stalls no other.
         """

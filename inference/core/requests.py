@@ -102,14 +102,14 @@ def calls_tools(info: EngineInfo) -> bool:
 
 def _sampling_params(generation: Generation, prompt_tokens: int, info: EngineInfo, text: TextModel) -> SamplingParams:
     sampling, chat = generation.sampling, generation.prompt.chat
-    memory_check = info.context_length - prompt_tokens
-    if memory_check < 1:
+    room = info.context_length - prompt_tokens
+    if room < 1:
         raise RequestError(
             "generation.prompt",
             f"{prompt_tokens} tokens leave no room for an answer; the context is {info.context_length}",
             reason="CONTEXT_TOO_LONG",
         )
-    if sampling.max_tokens > memory_check:
+    if sampling.max_tokens > room:
         raise RequestError(
             f"{_SAMPLING}.max_tokens",
             f"{sampling.max_tokens} and a prompt of {prompt_tokens} exceed the context of {info.context_length}",
@@ -117,7 +117,7 @@ def _sampling_params(generation: Generation, prompt_tokens: int, info: EngineInf
         )
     _check_ids(f"{_SAMPLING}.logit_bias", tuple(sampling.logit_bias), info)
     return SamplingParams(
-        max_tokens=sampling.max_tokens or memory_check,
+        max_tokens=sampling.max_tokens or room,
         temperature=_or(sampling, "temperature", 1.0),
         top_p=_or(sampling, "top_p", 1.0),
         top_k=sampling.top_k,

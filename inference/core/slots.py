@@ -61,17 +61,17 @@ class Slots:
 
     def enqueue(self, count: int, priority: int) -> list[Ticket]:
         """Draw `count` tickets, or none: raises EngineOverloaded with an estimate of when to come back."""
-        memory_check = self.capacity - self.running + self._max_queued - self.queued
-        if count > memory_check:
+        room = self.capacity - self.running + self._max_queued - self.queued
+        if count > room:
             rounds = (self.queued + count) / self.capacity
             retry = min(_MAX_RETRY_S, max(_MIN_RETRY_S, rounds * self._mean_held_s))
             raise EngineOverloaded(f"{self.running} requests run and {self.queued} wait", retry_after_s=retry)
-        request_rows = [Ticket(self) for _ in range(count)]
-        for request_row in request_rows:
-            heapq.heappush(self._waiting, (-priority, next(self._order), request_row))
+        tickets = [Ticket(self) for _ in range(count)]
+        for ticket in tickets:
+            heapq.heappush(self._waiting, (-priority, next(self._order), ticket))
         self.queued += count
         self._hand_out()
-        return request_rows
+        return tickets
 
     def freed(self, held_s: float) -> None:
         """A slot is free again; for Ticket."""
@@ -88,8 +88,8 @@ class Slots:
 
     def _hand_out(self) -> None:
         while self._waiting and self.running < self.capacity:
-            _, _, request_row = heapq.heappop(self._waiting)
-            if not request_row.turn.done():
+            _, _, ticket = heapq.heappop(self._waiting)
+            if not ticket.turn.done():
                 self.queued -= 1
                 self.running += 1
-                request_row.turn.set_result(None)
+                ticket.turn.set_result(None)

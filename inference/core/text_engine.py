@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import cast
 
@@ -12,12 +13,23 @@ from headrace.inference.v1.inference_pb2 import Capabilities, ModelCard
 from inference.core.answer import Answer, ResumeMismatch, to_summary
 from inference.core.chat_port import ChatEvent, ChatRequest
 from inference.core.checks import RequestError
-from inference.core.port import ConstraintKind, Engine, EngineEvent, EngineLoad, EngineSummary, UnsupportedConstraint
+from inference.core.port import (
+    ConstraintKind,
+    Engine,
+    EngineEvent,
+    EngineLoad,
+    EngineOverloaded,
+    EngineRequest,
+    EngineSummary,
+    SamplingParams,
+    UnsupportedConstraint,
+)
 from inference.core.requests import TextRequest, calls_tools, to_text_request, tokenize
 from inference.core.text import TextModel
 
 # A longer prompt is tokenized on a thread: it would hold up every other stream for milliseconds.
 _LONG_PROMPT_BYTES = 16_384
+_PROBE_S = 60.0
 
 
 class TextEngine:
@@ -62,6 +74,20 @@ class TextEngine:
     def load(self) -> EngineLoad:
         """The engine's load."""
         return self._engine.load()
+
+    async def probe(self) -> None:
+        """Ask for one token, as nobody's request. Raises EngineError when the engine gives none.
+
+        One that is too busy to say within a minute, or to take the question, is not one that fails.
+        """
+        sampling = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
+        # In no prompt cache, whatever was asked before.
+        tenant = f"probe/{secrets.token_hex(8)}"
+        asked = EngineRequest("probe", (0,), sampling, tenant=tenant)
+        with contextlib.suppress(EngineOverloaded, TimeoutError):
+            async with asyncio.timeout(_PROBE_S):
+                async for _event in self._engine.generate(asked):
+                    pass
 
     async def tokenize(self, generation: pb.Generation) -> tuple[int, ...]:
         """The prompt's tokens as `generate` sees them. Raises RequestError."""

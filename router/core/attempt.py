@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final, TypeAlias
+
 from headrace.common.v1 import generation_pb2
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
@@ -13,20 +15,35 @@ from router.core.ports import NodeStream
 from router.core.prices import cost_of
 from router.core.release_policy import tokens_of
 
+# Why a deployment is asked, in the contract's own words.
+Cause: TypeAlias = "generation_pb2.AttemptCause.ValueType"
+FIRST: Final = generation_pb2.ATTEMPT_CAUSE_FIRST
+FAILOVER: Final = generation_pb2.ATTEMPT_CAUSE_FAILOVER
+ESCALATION: Final = generation_pb2.ATTEMPT_CAUSE_ESCALATION
+HEDGE: Final = generation_pb2.ATTEMPT_CAUSE_HEDGE
+RESUME: Final = generation_pb2.ATTEMPT_CAUSE_RESUME
+SHADOW: Final = generation_pb2.ATTEMPT_CAUSE_SHADOW
+JUDGE: Final = generation_pb2.ATTEMPT_CAUSE_JUDGE
+
+
+def label_of(cause: Cause) -> str:
+    """A cause in lower case, for metrics, the decision trace and readers of JSON."""
+    return generation_pb2.AttemptCause.Name(cause).removeprefix("ATTEMPT_CAUSE_").lower()
+
 
 class Attempt:
     """Ends exactly once: succeeded, failed or abandoned. Whatever comes later is ignored."""
 
     __slots__ = (
         *("candidate", "cause", "cost", "ended_s", "error", "first_s", "group", "outcome", "reason", "revision"),
-        *("timers", "usage", "_clock", "_permit", "_started", "_stream", "_tokens"),
+        *("timers", "token_ids", "usage", "_clock", "_permit", "_started", "_stream", "_tokens"),
     )
 
     def __init__(
         self,
         candidate: Candidate,
         group: int,
-        cause: str,
+        cause: Cause,
         permit: Permit,
         stream: NodeStream,
         *,
@@ -45,6 +62,8 @@ class Attempt:
         self.cost = 0
         self.first_s: float | None = None
         self.ended_s: float | None = None
+        # How many token ids came; a provider gives none.
+        self.token_ids = 0
         self._permit = permit
         self._stream = stream
         self._clock = clock
@@ -70,6 +89,8 @@ class Attempt:
         if self.first_s is None:
             self.first_s = self._clock.monotonic() - self._started
         self._tokens += tokens_of(message)
+        for delta in message.deltas:
+            self.token_ids += len(delta.token_ids)
         return message
 
     def finish(self) -> None:

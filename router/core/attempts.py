@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
-
-import msgspec
 
 from headrace.common.v1 import generation_pb2
-from headrace.inference.v1 import inference_pb2
-from headrace.router.v1 import router_pb2
-from mesh.clock import Clock, Deadline
+from mesh.clock import Clock
 from mesh.errors import DeadlineExceeded, MeshError, Outcome, Unavailable
-from mesh.resilience import Permit, Stack, pauses
-from router.core import progress
-from router.core.attempt import Attempt
+from mesh.resilience import Permit, Stack
+from router.core import patience
+from router.core.attempt import FAILOVER, HEDGE, RESUME, Attempt, Cause, label_of
+from router.core.attempt_limits import AttemptLimits
 from router.core.catalog import Timers
-from router.core.decision_trace import DecisionTrace
 from router.core.fleet import Candidate
 from router.core.mirroring import Mirrors
+from router.core.node_request import node_request
 from router.core.ports import Metrics, Nodes
-from router.core.prices import affordable
+from router.core.routed_request import Opened, Opening, RoutedRequest
 from router.core.selector import Selected, SelectionRequest, Selector
 
-Opened = tuple[Attempt, router_pb2.GenerateResponse]
-FIRST, FAILOVER, ESCALATION, HEDGE, RESUME, JUDGE = "first", "failover", "escalation", "hedge", "resume", "judge"
-_INHERITED: Final = (FAILOVER, RESUME)
-# With others to turn to, no silence may use up more than this share of the time that is left.
-_PATIENCE: Final = 0.5
-# A silence cut short that way speaks against the candidate only when it was so many times its usual worst.
-_TELLING: Final = 4.0
+_INHERITED = (FAILOVER, RESUME)
 
 
 @dataclass(frozen=True)
@@ -49,62 +38,53 @@ class Dispatch:
 class Attempts:
     """Makes attempts until one has its first message. Every attempt is ended by the time the request is."""
 
-    def __init__(
-        self,
-        dispatch: Dispatch,
-        request: router_pb2.GenerateRequest,
-        selection: SelectionRequest,
-        *,
-        timers: Timers,
-        deadline: Deadline,
-        trace: DecisionTrace,
-    ) -> None:
+    def __init__(self, dispatch: Dispatch, request: RoutedRequest) -> None:
         self._dispatch = dispatch
-        self._request = request
-        self._timers = timers
-        self.deadline = deadline
-        self._trace = trace
-        model = selection.route.model
-        self.selection = selection
-        self.attempts: list[Attempt] = []
-        # What was asked beside the answer, and is paid for by the same request.
-        self.side_attempts: list[Attempt] = []
-        # What the request may still do, of its own and of the model's.
-        self._max_attempts = min(model.attempts, request.budget.attempts or model.attempts)
-        self._cap = min((c for c in (model.cost_cap_micro_usd, request.budget.cost_micro_usd) if c), default=0)
-        self._pauses = pauses(dispatch.stack.retry, self._max_attempts)
-        self._free_resumes = 1
+        self.request = request
+        self._limits = AttemptLimits(dispatch.stack, request.route.model, request.message.budget)
+        # In the order in which they began.
+        self.made: list[Attempt] = []
+        # What is asked beside the answer, and is paid for by the same request.
+        self._beside: list[Attempts] = []
+        self._tried: set[str] = set()
         self._last: MeshError | None = None
 
-    @property
-    def context(self) -> generation_pb2.RequestContext:
-        """Who asks."""
-        return self._request.context
+    def beside(self, request: RoutedRequest) -> Attempts:
+        """Attempts of another request on this one's behalf: they end with it, and count towards what it costs."""
+        attempts = Attempts(self._dispatch, request)
+        self._beside.append(attempts)
+        return attempts
+
+    def all_made(self) -> list[Attempt]:
+        """The request's own attempts, and after them those made beside it."""
+        return [*self.made, *(attempt for attempts in self._beside for attempt in attempts.all_made())]
 
     def budget_left(self) -> float | None:
         """What the request may still cost, in millionths of a dollar; None where nothing limits it."""
-        return self._cap - sum(a.cost for a in (*self.attempts, *self.side_attempts)) if self._cap else None
+        return self._limits.cost_left(sum(attempt.cost for attempt in self.all_made()))
 
-    async def open(self, cause: str, resume: list[generation_pb2.Generation.Emitted] | None = None) -> Opened:
+    async def open(self, opening: Opening) -> Opened:
         """The next attempt that has its first message, with it. Raises the error to end the request with."""
+        cause = opening.cause
         while True:
-            choice = await self._choose()
-            attempt = await self._begin(choice, cause, resume)
+            choice = await self._choose(opening)
+            attempt = await self._begin(choice, opening, cause)
             if attempt is None:
                 continue
-            opened = await self._first(attempt, resume)
+            opened = await self._first(attempt, opening)
             if opened is not None:
                 return opened
-            cause = RESUME if resume is not None else FAILOVER
+            cause = FAILOVER if opening.resumption is None else RESUME
 
     def failed(self, attempt: Attempt, error: MeshError) -> None:
         """Take in how an attempt failed. Raises the error that nothing else should be tried after."""
-        late = self.deadline.passed()
-        attempt.fail(error, self.selection.profile.prompt_tokens, counts=not late and self._telling(attempt, error))
+        late = self.request.deadline.passed()
+        counts = not late and patience.speaks_against(attempt, error, self.request.timers)
+        attempt.fail(error, self.request.profile.prompt_tokens, counts=counts)
         self._count(attempt)
-        self.selection.tried.add(attempt.candidate.key)
+        self._tried.add(attempt.candidate.key)
         self._last = error
-        self._trace.note("attempt.failed", f"{attempt.candidate.key}: {error.reason}: {error.message}")
+        self.request.trace.note("attempt.failed", f"{attempt.candidate.key}: {error.reason}: {error.message}")
         if late:
             raise DeadlineExceeded("the request's time is over") from error
         if error.outcome is Outcome.CALLER_FAULT:
@@ -119,88 +99,91 @@ class Attempts:
     def abandon(self, attempt: Attempt, reason: str) -> None:
         """An attempt is no longer wanted."""
         if attempt.ended_s is None:
-            attempt.abandon(reason, self.selection.profile.prompt_tokens)
+            attempt.abandon(reason, self.request.profile.prompt_tokens)
             self._count(attempt)
 
     def close(self) -> None:
         """End whatever is under way; the caller has gone, or has its answer."""
-        for attempt in self.attempts:
+        for attempt in self.all_made():
             self.abandon(attempt, "CANCELLED")
 
-    async def _choose(self) -> Selected:
-        if self.deadline.passed():
+    async def _choose(self, opening: Opening) -> Selected:
+        deadline = self.request.deadline
+        if deadline.passed():
             raise DeadlineExceeded("the request's time is over")
-        if len(self.attempts) >= self._max_attempts:
-            raise self._given_up(f"{self._max_attempts} attempts were made", "attempts")
-        self.selection.budget = self.budget_left()
-        choice = self._dispatch.selector.choose(self.selection, self._dispatch.clock.monotonic(), self._trace)
-        if isinstance(choice, MeshError) and self.selection.tried and self.selection.again:
+        if len(self.made) >= self._limits.max_attempts:
+            raise self._given_up(f"{self._limits.max_attempts} attempts were made", "attempts")
+        choice = self._select(opening)
+        if isinstance(choice, MeshError) and self._tried and opening.again:
             # Everybody has been tried once; whoever may be asked again is, after a pause.
-            self.selection.tried.clear()
-            await self._dispatch.clock.sleep(self.deadline.cap(next(self._pauses, 0.0)))
-            choice = self._dispatch.selector.choose(self.selection, self._dispatch.clock.monotonic(), self._trace)
+            self._tried.clear()
+            await self._dispatch.clock.sleep(deadline.cap(self._limits.pause()))
+            choice = self._select(opening)
         if isinstance(choice, MeshError):
             if self._last is None or choice.outcome is not Outcome.FAULT:
                 raise choice
             raise self._given_up(choice.message, "candidates") from choice
         return choice
 
-    async def _begin(
-        self, choice: Selected, cause: str, resume: list[generation_pb2.Generation.Emitted] | None
-    ) -> Attempt | None:
+    def _select(self, opening: Opening) -> Selected | MeshError:
+        request = self.request
+        selection = SelectionRequest(
+            request.profile,
+            request.route,
+            request.scorers,
+            tried=frozenset(self._tried),
+            first_group=opening.first_group,
+            budget=self.budget_left(),
+            only=opening.resumption.suits if opening.resumption else None,
+        )
+        return self._dispatch.selector.choose(selection, self._dispatch.clock.monotonic(), request.trace)
+
+    async def _begin(self, choice: Selected, opening: Opening, cause: Cause) -> Attempt | None:
         """Start an attempt; None when the candidate closed its door meanwhile."""
-        budget = self._dispatch.stack.budget
-        if not self.attempts:
-            budget.on_request()
-        elif cause == RESUME and self._free_resumes:
-            # Such a stream has produced: one resume is earned, and while everything is down there are none.
-            self._free_resumes -= 1
-        elif cause != ESCALATION and not budget.take():
-            raise self._given_up("the mesh makes no more retries for now", "retry_budget")
         try:
             permit = choice.candidate.endpoint.admit()
         except MeshError as error:
-            self._trace.note("attempt.refused", f"{choice.candidate.key}: {error.reason}")
-            self.selection.tried.add(choice.candidate.key)
+            self.request.trace.note("attempt.refused", f"{choice.candidate.key}: {error.reason}")
+            self._tried.add(choice.candidate.key)
             return None
         try:
+            if not self._limits.pay(cause, first=not self.made):
+                raise self._given_up("the mesh makes no more retries for now", "retry_budget")
             if cause in _INHERITED:
                 await self._pace(choice.candidate)
-            return self._start(choice, cause, permit, resume)
+            return self._start(choice, opening, cause, permit)
         except BaseException:
             permit.release()
             raise
 
-    def _start(
-        self, choice: Selected, cause: str, permit: Permit, resume: list[generation_pb2.Generation.Emitted] | None
-    ) -> Attempt:
+    def _start(self, choice: Selected, opening: Opening, cause: Cause, permit: Permit) -> Attempt:
         candidate = choice.candidate
-        request = self._node_request(candidate, resume)
+        request = node_request(self.request, candidate, opening.resumption, self.budget_left())
         if choice.probe is not None:
             self._dispatch.mirrors.probe(choice.probe, request, self._timers_for(choice.probe))
         timers = self._timers_for(candidate)
-        stream = self._dispatch.nodes.open(candidate, request, timers, self.deadline)
+        stream = self._dispatch.nodes.open(candidate, request, timers, self.request.deadline)
         attempt = Attempt(candidate, choice.group, cause, permit, stream, clock=self._dispatch.clock, timers=timers)
-        self.attempts.append(attempt)
-        self._trace.note("attempt", f"{candidate.key} ({cause})")
+        self.made.append(attempt)
+        self.request.trace.note("attempt", f"{candidate.key} ({label_of(cause)})")
         return attempt
 
-    async def _first(self, attempt: Attempt, resume: list[generation_pb2.Generation.Emitted] | None) -> Opened | None:
+    async def _first(self, attempt: Attempt, opening: Opening) -> Opened | None:
         """The attempt with its first message, or its hedge with its own; None when none has one."""
-        hedge = self.selection.route.model.hedge
-        if hedge is None or resume is not None:
+        hedge = self.request.route.model.hedge
+        if hedge is None or opening.resumption is not None:
             try:
-                return attempt, await attempt.read()
+                return Opened(attempt, await attempt.read())
             except MeshError as error:
                 self.failed(attempt, error)
                 return None
-        return await self._race(attempt, hedge.after_s)
+        return await self._race(attempt, opening, hedge.after_s)
 
-    async def _race(self, attempt: Attempt, after_s: float) -> Opened | None:
+    async def _race(self, attempt: Attempt, opening: Opening, after_s: float) -> Opened | None:
         racing = {asyncio.ensure_future(attempt.read()): attempt}
         try:
             done, _ = await asyncio.wait(racing, timeout=after_s)
-            second = None if done else self._hedge(attempt)
+            second = None if done else self._hedge(attempt, opening)
             if second is not None:
                 racing[asyncio.ensure_future(second.read())] = second
             while racing:
@@ -209,7 +192,7 @@ class Attempts:
                     runner = racing.pop(task)
                     error = task.exception()
                     if error is None:
-                        return runner, task.result()
+                        return Opened(runner, task.result())
                     if not isinstance(error, MeshError):
                         raise error
                     self.failed(runner, error)
@@ -219,65 +202,32 @@ class Attempts:
                 self.abandon(loser, "HEDGE_LOST")
                 task.cancel()
 
-    def _hedge(self, attempt: Attempt) -> Attempt | None:
+    def _hedge(self, attempt: Attempt, opening: Opening) -> Attempt | None:
         """A second attempt beside the first, if there is anybody to ask and a retry to spend."""
-        if len(self.attempts) >= self._max_attempts:
+        if len(self.made) >= self._limits.max_attempts:
             return None
-        self.selection.tried.add(attempt.candidate.key)
-        choice = self._dispatch.selector.choose(self.selection, self._dispatch.clock.monotonic(), self._trace)
-        if isinstance(choice, MeshError) or not self._dispatch.stack.budget.take():
+        self._tried.add(attempt.candidate.key)
+        choice = self._select(opening)
+        if isinstance(choice, MeshError) or not self._limits.pay_hedge():
             return None
         try:
             permit = choice.candidate.endpoint.admit()
         except MeshError:
             return None
-        return self._start(choice, HEDGE, permit, None)
+        return self._start(choice, opening, HEDGE, permit)
 
     async def _pace(self, candidate: Candidate) -> None:
         replica = candidate.replica
         wait = replica.pacer.wait(self._dispatch.clock.monotonic(), replica.capacity, replica.outstanding)
         if wait > 0.0:
-            self._trace.note("pace", f"{candidate.key}: {wait * 1e3:.0f} ms")
-            await self._dispatch.clock.sleep(self.deadline.cap(wait))
-
-    def _node_request(
-        self, candidate: Candidate, resume: list[generation_pb2.Generation.Emitted] | None
-    ) -> inference_pb2.GenerateRequest:
-        request = inference_pb2.GenerateRequest(context=self._request.context, generation=self._request.generation)
-        generation = request.generation
-        generation.model = candidate.deployment.model
-        generation.adapter = candidate.deployment.adapter or generation.adapter
-        if resume is not None:
-            generation.resume.extend(resume)
-        if self.selection.logprobs and "logprobs" in candidate.deployment.capabilities:
-            generation.sampling.logprobs = True
-        if self.selection.budget is not None and not generation.sampling.HasField("max_tokens"):
-            maximum = affordable(candidate.deployment.price, self.selection.profile, self.selection.budget)
-            if maximum is not None:
-                generation.sampling.max_tokens = maximum
-        return request
+            self.request.trace.note("pace", f"{candidate.key}: {wait * 1e3:.0f} ms")
+            await self._dispatch.clock.sleep(self.request.deadline.cap(wait))
 
     def _timers_for(self, candidate: Candidate) -> Timers:
-        timers = candidate.deployment.timers or self._timers
-        limit = self.deadline.left() * _PATIENCE
-        if limit >= timers.first_token_s or len(self.attempts) + 1 >= self._max_attempts:
-            return timers
-        if not self._dispatch.selector.has_others(self.selection.route, candidate):
-            return timers
-        return msgspec.structs.replace(
-            timers, first_token_s=max(limit, 1e-3), headers_s=max(min(timers.headers_s, limit), 1e-3)
+        others = len(self.made) + 1 < self._limits.max_attempts and self._dispatch.selector.has_others(
+            self.request.route, candidate
         )
-
-    def _telling(self, attempt: Attempt, error: MeshError) -> bool:
-        """Whether an error speaks against the candidate: not when only the caller's hurry, or a queue, made it one."""
-        full = attempt.candidate.deployment.timers or self._timers
-        if error.reason not in (progress.FIRST_TOKEN, progress.HEADERS):
-            return True
-        replica = attempt.candidate.replica
-        if replica.queued and replica.tokens_per_second > 0.0:
-            return False
-        given = attempt.timers.first_token_s
-        return given >= full.first_token_s or given >= _TELLING * attempt.candidate.ttft.p95 > 0.0
+        return patience.timers_for(candidate, self.request.timers, self.request.deadline, others=others)
 
     def _given_up(self, why: str, limit: str) -> MeshError:
         last = self._last
@@ -291,18 +241,4 @@ class Attempts:
 
     def _count(self, attempt: Attempt) -> None:
         outcome = attempt.outcome.name if attempt.outcome is not None else "ABANDONED"
-        self._dispatch.metrics.attempt(attempt.candidate.deployment.name, attempt.cause, outcome)
-
-
-def resumes(attempt: Attempt) -> Callable[[Candidate], bool]:
-    """Which candidates can go on where the attempt stopped: equal weights and tokenizer, and able to resume."""
-    was, revision = attempt.candidate.deployment, attempt.revision
-
-    def can(candidate: Candidate) -> bool:
-        deployment = candidate.deployment
-        # Where no revision is known, only the deployment's own replicas are taken to be equal.
-        equal = candidate.revision == revision if revision else deployment.name == was.name
-        same = (deployment.model, deployment.adapter) == (was.model, was.adapter)
-        return equal and same and candidate.can_resume
-
-    return can
+        self._dispatch.metrics.attempt(attempt.candidate.deployment.name, label_of(attempt.cause), outcome)

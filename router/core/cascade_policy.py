@@ -24,7 +24,14 @@ class CascadePolicy:
     """Judges the answers of every member but the last."""
 
     def __init__(
-        self, route: Route, calibration: Calibration, question: str, *, wants_json: bool, metrics: Metrics
+        self,
+        route: Route,
+        calibration: Calibration,
+        question: str,
+        *,
+        judge_model: JudgeModel | None,
+        wants_json: bool,
+        metrics: Metrics,
     ) -> None:
         assert route.model.cascade is not None  # whoever has no cascade has no judge
         self._route = route
@@ -35,7 +42,7 @@ class CascadePolicy:
         self._metrics = metrics
         self._judged: set[int] = set()
         # Asked where the figures leave doubt.
-        self.second: JudgeModel | None = None
+        self._judge_model = judge_model
 
     def before(self) -> cascade.CascadeVerdict:
         """Whether to begin with the second member."""
@@ -57,8 +64,8 @@ class CascadePolicy:
         answer = answer_of(messages, wants_json=self._wants_json)
         verdict = cascade.after(self._question, answer, self._calibration)
         rule = self._route.model.cascade.judge if self._route.model.cascade else None
-        if rule is not None and self.second is not None and not verdict.escalate and verdict.score < rule.sure:
-            grade = await self.second.grade(self._question, answer.text) if answer.whole else None
+        if rule is not None and self._judge_model is not None and not verdict.escalate and verdict.score < rule.sure:
+            grade = await self._judge_model.grade(self._question, answer.text) if answer.whole else None
             if grade is not None:
                 verdict = cascade.graded(grade, rule.min_grade)
         self._metrics.cascade(self._route.model.name, escalated=verdict.escalate)

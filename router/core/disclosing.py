@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 from headrace.common.v1 import generation_pb2
 from mesh.errors import Outcome
-from router.core.attempt import Attempt
+from router.core.attempt import Attempt, label_of
 
 
 def disclose(
-    attempts: Sequence[Attempt], side_attempts: Sequence[Attempt], *, escalated: bool, spliced: bool, fallback: bool
+    attempts: Sequence[Attempt], everything: Sequence[Attempt], *, escalated: bool, spliced: bool, fallback: bool
 ) -> generation_pb2.Disclosure:
-    """What is said of a request: its attempts, what was asked beside them, who gave the answer or tried to last."""
+    """What is said of a request: everything that was asked for it, and which of its own attempts gave the answer."""
     disclosure = generation_pb2.Disclosure(
         escalated=escalated,
         spliced=spliced,
         fallback=fallback,
-        cost_micro_usd=sum(attempt.cost for attempt in (*attempts, *side_attempts)),
+        cost_micro_usd=sum(attempt.cost for attempt in everything),
     )
-    for attempt in (*attempts, *side_attempts):
+    for attempt in everything:
         _add(disclosure, attempt)
     answering = [a for a in attempts if a.ended_s is None or a.outcome is Outcome.OK] or list(attempts)
     if answering and not fallback:
@@ -38,8 +38,8 @@ def _add(disclosure: generation_pb2.Disclosure, attempt: Attempt) -> None:
         revision=attempt.revision,
         reason=attempt.reason,
         cost_micro_usd=attempt.cost,
-        cause=attempt.cause,
-        why=generation_pb2.AttemptCause.Value(f"ATTEMPT_CAUSE_{attempt.cause.upper()}"),
+        cause=label_of(attempt.cause),
+        why=attempt.cause,
     )
     if attempt.outcome is not None:
         entry.outcome = generation_pb2.Outcome.ValueType(int(attempt.outcome))

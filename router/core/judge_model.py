@@ -10,13 +10,12 @@ from typing import Final
 
 from headrace.common.v1 import chat_pb2
 from headrace.router.v1 import router_pb2
-from mesh.clock import Deadline
 from mesh.errors import MeshError
-from router.core.attempts import JUDGE, Attempts, Dispatch
+from router.core.attempt import JUDGE
+from router.core.attempts import Attempts
 from router.core.catalog import Catalog, Deployment, JudgeModelSettings, Model, Route
-from router.core.decision_trace import DecisionTrace
 from router.core.request_profile import profile_of
-from router.core.selector import SelectionRequest
+from router.core.routed_request import Opening, RoutedRequest
 from router.core.strategies import scorers_of
 
 _BEST: Final = 10
@@ -32,23 +31,14 @@ _TASK: Final = (
 
 
 class JudgeModel:
-    """Asks the judge of one request's cascade. What it asks costs and is disclosed like any other attempt."""
+    """Asks the judge of one request's cascade. What it asks costs and is disclosed like any other attempt of it."""
 
-    def __init__(
-        self,
-        dispatch: Dispatch,
-        catalog: Catalog,
-        rule: JudgeModelSettings,
-        attempts: Attempts,
-        *,
-        trace: DecisionTrace,
-    ) -> None:
-        self._dispatch = dispatch
+    def __init__(self, catalog: Catalog, rule: JudgeModelSettings, attempts: Attempts) -> None:
         self._timers = catalog.timers
         self._route = _route(next(d for d in catalog.deployments if d.name == rule.deployment))
-        self._rule = rule
+        self._within_s = rule.within_s
         self._attempts = attempts
-        self._trace = trace
+        self._trace = attempts.request.trace
 
     async def grade(self, question: str, answer: str) -> int | None:
         """0 to 10; None where the judge cannot be asked, fails, is late or says no number: no request fails of it."""
@@ -56,7 +46,7 @@ class JudgeModel:
         if left is not None and left < 1.0:
             self._trace.note("cascade.judge", "not asked: the cost cap is reached")
             return None
-        attempts = self._asking(question, answer, left)
+        attempts = self._attempts.beside(self._asked(question, answer, left))
         try:
             text = await self._read(attempts)
         except MeshError as error:
@@ -64,7 +54,6 @@ class JudgeModel:
             return None
         finally:
             attempts.close()
-            self._attempts.side_attempts.extend(attempts.attempts)
         found = _GRADE.search(text)
         grade = int(found.group()) if found else None
         if grade is None or grade > _BEST:
@@ -72,28 +61,30 @@ class JudgeModel:
             return None
         return grade
 
-    def _asking(self, question: str, answer: str, budget: float | None) -> Attempts:
-        request = router_pb2.GenerateRequest(context=self._attempts.context)
-        request.generation.model = self._route.model.name
-        messages = request.generation.prompt.chat.messages
+    def _asked(self, question: str, answer: str, budget: float | None) -> RoutedRequest:
+        judged = self._attempts.request
+        message = router_pb2.GenerateRequest(context=judged.message.context)
+        message.generation.model = self._route.model.name
+        messages = message.generation.prompt.chat.messages
         messages.add(role=chat_pb2.ROLE_SYSTEM).content.add(text=_TASK)
         shown = _between("question", question) + _between("answer", answer)
         messages.add(role=chat_pb2.ROLE_USER).content.add(text=f"{shown}Grade:")
-        request.generation.sampling.max_tokens = _ANSWER_TOKENS
-        request.generation.sampling.temperature = 0.0
-        request.budget.cost_micro_usd = int(budget or 0)
-        profile = profile_of(request)
-        return Attempts(
-            self._dispatch,
-            request,
-            SelectionRequest(profile, self._route, scorers_of(self._route.model, "", profile.labels)),
+        message.generation.sampling.max_tokens = _ANSWER_TOKENS
+        message.generation.sampling.temperature = 0.0
+        message.budget.cost_micro_usd = int(budget or 0)
+        profile = profile_of(message)
+        return RoutedRequest(
+            message,
+            profile,
+            self._route,
+            scorers_of(self._route.model, "", profile.labels),
             timers=self._timers,
-            deadline=Deadline(self._attempts.deadline.cap(self._rule.within_s), self._dispatch.clock),
+            deadline=judged.deadline.within(self._within_s),
             trace=self._trace,
         )
 
     async def _read(self, attempts: Attempts) -> str:
-        attempt, message = await attempts.open(JUDGE)
+        attempt, message = await attempts.open(Opening(JUDGE))
         text = ""
         try:
             while True:

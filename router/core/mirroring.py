@@ -10,7 +10,7 @@ from headrace.inference.v1 import inference_pb2
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock, Deadline
 from mesh.errors import MeshError, Outcome
-from router.core.attempt import Attempt
+from router.core.attempt import SHADOW, Attempt, label_of
 from router.core.catalog import Timers
 from router.core.fleet import Candidate
 from router.core.ports import Metrics, Nodes
@@ -19,7 +19,8 @@ _MAX: Final = 64
 # A probe has to show that tokens come, not what they say.
 _PROBE_TOKENS: Final = 4
 _MAX_S: Final = 120.0
-SHADOW, PROBE = "shadow", "probe"
+# What probes are counted as; they are nobody's attempts, and so not disclosed.
+PROBE: Final = "probe"
 
 
 class Mirrors:
@@ -38,7 +39,7 @@ class Mirrors:
             copy = inference_pb2.GenerateRequest(context=request.context, generation=request.generation)
             copy.generation.model = candidate.deployment.model
             copy.generation.adapter = candidate.deployment.adapter or copy.generation.adapter
-            self._mirror(candidate, copy, timers, SHADOW)
+            self._mirror(candidate, copy, timers, label_of(SHADOW))
 
     def probe(self, candidate: Candidate, request: inference_pb2.GenerateRequest, timers: Timers) -> None:
         """See whether a candidate whose breaker is due answers again, by a few tokens of a real request."""
@@ -56,7 +57,7 @@ class Mirrors:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _mirror(self, candidate: Candidate, request: inference_pb2.GenerateRequest, timers: Timers, cause: str) -> None:
+    def _mirror(self, candidate: Candidate, request: inference_pb2.GenerateRequest, timers: Timers, label: str) -> None:
         if len(self._tasks) >= _MAX:
             return
         try:
@@ -64,12 +65,12 @@ class Mirrors:
         except MeshError:
             return
         stream = self._nodes.open(candidate, request, timers, Deadline(_MAX_S, self._clock))
-        attempt = Attempt(candidate, 0, cause, permit, stream, clock=self._clock, timers=timers)
-        task = asyncio.create_task(self._drain(attempt), name=f"{cause}:{candidate.key}")
+        attempt = Attempt(candidate, 0, SHADOW, permit, stream, clock=self._clock, timers=timers)
+        task = asyncio.create_task(self._drain(attempt, label), name=f"{label}:{candidate.key}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _drain(self, attempt: Attempt) -> None:
+    async def _drain(self, attempt: Attempt, label: str) -> None:
         outcome = Outcome.OK.name
         try:
             message = await attempt.read()
@@ -82,4 +83,4 @@ class Mirrors:
             attempt.fail(error, 0, counts=True)
         finally:
             attempt.abandon("CANCELLED", 0)
-        self._metrics.attempt(attempt.candidate.deployment.name, attempt.cause, outcome)
+        self._metrics.attempt(attempt.candidate.deployment.name, label, outcome)

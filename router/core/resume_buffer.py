@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
+from array import array
+from typing import Final
+
 from headrace.common.v1 import generation_pb2
 from headrace.router.v1 import router_pb2
 
+# An answer that is larger than this is no longer remembered, and so cannot be resumed any more.
+MAX_BYTES: Final = 4 * 1024 * 1024
+_TOKEN_BYTES: Final = 4
+
 
 class ResumeBuffer:
-    """The messages that went out, by reference; they are only looked into when an answer has to be resumed."""
+    """The token ids and the text that went out, choice by choice, at most 4 MiB of them.
 
-    __slots__ = ("_choices", "_messages", "finished", "resumable", "tokens")
+    Where `keeps` is false nothing is remembered but what has ended: the answer is not going to be resumed.
+    """
 
-    def __init__(self, choices: int) -> None:
+    __slots__ = ("_bytes", "_choices", "_ids", "_texts", "finished", "keeps", "resumable", "started", "tokens")
+
+    def __init__(self, choices: int, *, keeps: bool = True) -> None:
         self._choices = choices
-        self._messages: list[router_pb2.GenerateResponse] = []
+        self._ids = [array("i") for _ in range(choices)] if keeps else []
+        self._texts: list[list[str]] = [[] for _ in range(choices)] if keeps else []
+        self._bytes = 0
+        self.keeps = keeps
         self.finished: set[int] = set()
-        # Token ids given out; text without ids cannot be resumed.
+        # Whether anything went out at all.
+        self.started = False
+        # Token ids given out; text without ids cannot be resumed by them.
         self.tokens = 0
-        self.resumable = True
-
-    def __bool__(self) -> bool:
-        return bool(self._messages)
-
-    def would_complete(self, message: router_pb2.GenerateResponse) -> bool:
-        """Whether every choice has its finish reason once this message went out."""
-        return len(self.finished.union(d.index for d in message.deltas if d.finish_reason)) >= self._choices
+        self.resumable = keeps
 
     def add(self, message: router_pb2.GenerateResponse) -> None:
         """Remember a message that goes out now."""
-        self._messages.append(message)
+        self.started = True
         for delta in message.deltas:
-            count = len(delta.token_ids)
-            self.tokens += count
             if delta.finish_reason:
                 self.finished.add(delta.index)
-            elif not count:
+            if not self.keeps:
+                continue
+            count = len(delta.token_ids)
+            self.tokens += count
+            if not count and not delta.finish_reason:
                 self.resumable = False
+            if 0 <= delta.index < self._choices:
+                self._keep(delta)
 
     def without_finished(self, message: router_pb2.GenerateResponse) -> None:
         """Strike what a resuming node says about choices that had already ended."""
@@ -45,15 +57,18 @@ class ResumeBuffer:
             del message.deltas[:]
             message.deltas.extend(copies)
 
-    def emitted(self) -> list[generation_pb2.Generation.Emitted]:
+    def emitted(self) -> tuple[generation_pb2.Generation.Emitted, ...]:
         """What each choice has emitted, for `Generation.resume`; one entry per choice, in order."""
-        entries = [generation_pb2.Generation.Emitted(index=i) for i in range(self._choices)]
-        texts: list[list[str]] = [[] for _ in entries]
-        for message in self._messages:
-            for delta in message.deltas:
-                if 0 <= delta.index < self._choices:
-                    entries[delta.index].token_ids.extend(delta.token_ids)
-                    texts[delta.index].append(delta.text)
-        for entry, text in zip(entries, texts, strict=True):
-            entry.text = "".join(text)
-        return entries
+        return tuple(
+            generation_pb2.Generation.Emitted(index=i, token_ids=ids, text="".join(texts))
+            for i, (ids, texts) in enumerate(zip(self._ids, self._texts, strict=True))
+        )
+
+    def _keep(self, delta: generation_pb2.ChoiceDelta) -> None:
+        self._ids[delta.index].extend(delta.token_ids)
+        if delta.text:
+            self._texts[delta.index].append(delta.text)
+        self._bytes += len(delta.token_ids) * _TOKEN_BYTES + len(delta.text)
+        if self._bytes > MAX_BYTES:
+            self.keeps = self.resumable = False
+            self._ids, self._texts = [], []

@@ -17,7 +17,7 @@ from router.core.decision_trace import DecisionTrace, Recent
 from router.core.fleet import Fleet
 from router.core.judge_model import JudgeModel
 from router.core.request_profile import RequestProfile, profile_of, question_of
-from router.core.selector import SelectionRequest
+from router.core.routed_request import RoutedRequest
 from router.core.session import Session
 from router.core.strategies import scorers_of
 
@@ -64,38 +64,38 @@ class Router:
         profile = profile_of(request)
         if route is None or (route.model.tenants and profile.tenant not in route.model.tenants):
             raise NotFound("no model has this name", field="model", reason="MODEL_NOT_FOUND")
-        trace = DecisionTrace(self._dispatch.clock)
-        cascade = self.routing.calibrations.get(route.model.name)
-        question = question_of(request.generation) if cascade or route.model.keywords else ""
-        selection = SelectionRequest(profile, route, scorers_of(route.model, question, profile.labels))
-        if route.model.cascade and route.model.cascade.window_tokens:
-            # A window is judged before the node's own figures come at the end.
-            selection.logprobs = not request.generation.sampling.logprobs
-        timers = self.routing.catalog.timers
-        attempts = Attempts(self._dispatch, request, selection, timers=timers, deadline=deadline, trace=trace)
-        cascade_policy = self._cascade_policy(attempts, cascade, question, trace) if cascade else None
-        session = Session(attempts, trace, cascade_policy)
-        self.recent.add(profile.request_id, trace, session.disclosure)
+        calibration = self.routing.calibrations.get(route.model.name)
+        question = question_of(request.generation) if calibration or route.model.keywords else ""
+        # A window is judged before the node's own figures come at the end.
+        judges_window = route.model.cascade is not None and route.model.cascade.window_tokens > 0
+        routed = RoutedRequest(
+            request,
+            profile,
+            route,
+            scorers_of(route.model, question, profile.labels),
+            timers=self.routing.catalog.timers,
+            deadline=deadline,
+            trace=DecisionTrace(self._dispatch.clock),
+            logprobs=judges_window and not request.generation.sampling.logprobs,
+        )
+        attempts = Attempts(self._dispatch, routed)
+        cascade_policy = self._cascade_policy(attempts, calibration, question) if calibration else None
+        session = Session(attempts, cascade_policy)
+        self.recent.add(profile.request_id, routed.trace, session.disclosure)
         self._shadow(request, route, profile)
         return session
 
-    def _cascade_policy(
-        self, attempts: Attempts, calibration: Calibration, question: str, trace: DecisionTrace
-    ) -> CascadePolicy:
-        selection = attempts.selection
-        cascade_policy = CascadePolicy(
-            selection.route,
+    def _cascade_policy(self, attempts: Attempts, calibration: Calibration, question: str) -> CascadePolicy:
+        route = attempts.request.route
+        rule = route.model.cascade.judge if route.model.cascade else None
+        return CascadePolicy(
+            route,
             calibration,
             question,
-            wants_json=selection.profile.structured,
+            judge_model=JudgeModel(self.routing.catalog, rule, attempts) if rule else None,
+            wants_json=attempts.request.profile.structured,
             metrics=self._dispatch.metrics,
         )
-        cascade = selection.route.model.cascade
-        if cascade is not None and cascade.judge is not None:
-            cascade_policy.second = JudgeModel(
-                self._dispatch, self.routing.catalog, cascade.judge, attempts, trace=trace
-            )
-        return cascade_policy
 
     def _shadow(self, request: router_pb2.GenerateRequest, route: Route, profile: RequestProfile) -> None:
         shadow = route.model.shadow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from mesh.errors import FailedPrecondition, MeshError, ResourceExhausted, Unavailable
@@ -25,23 +25,19 @@ class Selected(NamedTuple):
     probe: Candidate | None
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class SelectionRequest:
-    """What one choice has to respect, beside the request itself."""
+    """What one choice has to respect."""
 
     profile: RequestProfile
     route: Route
     scorers: Weighted
-    # Candidates that have been tried already.
-    tried: set[str] = field(default_factory=set)
+    # Candidates that are not to be asked again, by key.
+    tried: frozenset[str] = frozenset()
     # The chain's first group that may be used.
-    group: int = 0
+    first_group: int = 0
     # Millionths of a dollar left; None: no cap.
     budget: float | None = None
-    # Whether those who failed may be asked again once everybody was; not where a doubtful answer can be had instead.
-    again: bool = True
-    # Ask for log probabilities although the caller did not; whoever asks strips them.
-    logprobs: bool = False
     # Only candidates that pass, for example those that can resume an answer.
     only: Callable[[Candidate], bool] | None = None
 
@@ -75,8 +71,8 @@ class Selector:
         blocked: list[tuple[str, Sequence[Candidate]]] = []
         # Those that may be well again, and the first group that has any: asked on the side, unless they are all.
         due: list[Candidate] = []
-        due_group = selection.group
-        for group in range(selection.group, len(selection.route.groups)):
+        due_group = selection.first_group
+        for group in range(selection.first_group, len(selection.route.groups)):
             kept = self._filter(selection, group, moment, trace, blocked)
             steady = [c for c in kept if c.endpoint.breaker.state is BreakerState.CLOSED]
             if len(steady) != len(kept) and not due:

@@ -11,9 +11,12 @@ from gateway.core.openai.chat_request import ChatCompletionRequest, to_generatio
 from gateway.core.openai.completion_answer import CompletionAnswer, CompletionStream
 from gateway.core.openai.completion_request import CompletionRequest, echoes, to_generations
 from gateway.core.openai.decoding import Decoder
+from gateway.core.openai.errors import callers_error
 from gateway.core.openai.sampling import includes_usage
 from gateway.core.request_pipeline import Chunk
+from gateway.core.text_checks import check_texts
 from headrace.common.v1.generation_pb2 import Generation
+from mesh.errors import InvalidArgument
 
 _CHAT: Final = Decoder(ChatCompletionRequest)
 _COMPLETION: Final = Decoder(CompletionRequest)
@@ -85,7 +88,7 @@ class ApiRequest(Protocol):
 
 @dataclass(slots=True)
 class ChatApiRequest:
-    """Implements Question for chat."""
+    """Implements ApiRequest for chat."""
 
     prompt_field: ClassVar[str] = "messages"
     request: ChatCompletionRequest
@@ -95,7 +98,12 @@ class ChatApiRequest:
     def decode(cls, body: bytes) -> ChatApiRequest:
         """Read a body. Raises InvalidArgument, which names the field."""
         request = _CHAT.decode(body)
-        return cls(request, [to_generation(request)])
+        generation = to_generation(request)
+        try:
+            check_texts(generation)
+        except InvalidArgument as error:
+            raise callers_error(error, cls.prompt_field) from error
+        return cls(request, [generation])
 
     @property
     def model(self) -> str:
@@ -129,7 +137,7 @@ class ChatApiRequest:
 
 @dataclass(slots=True)
 class CompletionApiRequest:
-    """Implements Question for plain completions."""
+    """Implements ApiRequest for plain completions."""
 
     prompt_field: ClassVar[str] = "prompt"
     max_tokens_field: ClassVar[str] = "max_tokens"

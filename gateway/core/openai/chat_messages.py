@@ -6,10 +6,13 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.core.openai.effects import NO_EFFECT, Unsupported
 from headrace.common.v1 import chat_pb2
 from mesh.errors import InvalidArgument
 
 _URL_SCHEMES: Final = ("https://", "data:image/")
+# What other servers put into their answers and clients send back: nothing here reads it.
+Unread = Annotated[Any, NO_EFFECT]
 Name = Annotated[str, Meta(max_length=256)]
 
 
@@ -17,6 +20,9 @@ class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True)
     """A piece of text."""
 
     text: str
+    # Marks for other servers' caches.
+    cache_control: Unread = None
+    prompt_cache_breakpoint: Unread = None
 
 
 class RefusalPart(Struct, tag_field="type", tag="refusal", forbid_unknown_fields=True):
@@ -29,7 +35,7 @@ class ImageUrl(Struct, forbid_unknown_fields=True):
     """Where an image is: an https URL, or the image itself as a data URL."""
 
     url: Annotated[str, Meta(min_length=1)]
-    detail: Literal["auto", "low", "high"] = "auto"
+    detail: Literal["auto", "low", "high"] | None = None
 
 
 class ImagePart(Struct, tag_field="type", tag="image_url", forbid_unknown_fields=True):
@@ -44,7 +50,8 @@ class FunctionCall(Struct, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1)]
     arguments: str
     # OpenAI's client puts it there, and sends it back.
-    parsed_arguments: Any = None
+    parsed_arguments: Unread = None
+    provider_specific_fields: Unread = None
 
 
 class ToolCall(Struct, forbid_unknown_fields=True):
@@ -52,54 +59,76 @@ class ToolCall(Struct, forbid_unknown_fields=True):
 
     id: Annotated[str, Meta(min_length=1)]
     function: FunctionCall
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = None
     # Left over where an answer was put together from a stream.
-    index: int | None = None
+    index: Annotated[int | None, NO_EFFECT] = None
+    provider_specific_fields: Unread = None
+    extra_content: Unread = None
 
 
 TextContent = str | Annotated[list[TextPart], Meta(min_length=1)]
 
 
-class SystemMessage(Struct, tag_field="role", tag="system", forbid_unknown_fields=True):
+class Message(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What messages of every role have, and as null, which is to say not, what those of other roles have."""
+
+    name: Name | None = None
+    refusal: Unsupported = None
+    tool_calls: Unsupported = None
+    tool_call_id: Unsupported = None
+    function_call: Unsupported = None
+    audio: Unsupported = None
+    annotations: Unsupported = None
+    parsed: Unsupported = None
+    reasoning: Unsupported = None
+    reasoning_content: Unsupported = None
+    reasoning_details: Unsupported = None
+    thinking_blocks: Unsupported = None
+    images: Unsupported = None
+    provider_specific_fields: Unsupported = None
+
+
+class SystemMessage(Message, tag_field="role", tag="system", kw_only=True):
     """Instructions."""
 
     content: TextContent
-    name: Name | None = None
 
 
-class DeveloperMessage(Struct, tag_field="role", tag="developer", forbid_unknown_fields=True):
+class DeveloperMessage(Message, tag_field="role", tag="developer", kw_only=True):
     """Instructions, by their newer name."""
 
     content: TextContent
-    name: Name | None = None
 
 
-class UserMessage(Struct, tag_field="role", tag="user", forbid_unknown_fields=True):
+class UserMessage(Message, tag_field="role", tag="user", kw_only=True):
     """What the user says."""
 
     content: str | Annotated[list[TextPart | ImagePart], Meta(min_length=1)]
-    name: Name | None = None
 
 
-class AssistantMessage(Struct, tag_field="role", tag="assistant", forbid_unknown_fields=True, kw_only=True):
-    """What the model said. It may be sent back exactly as it came."""
+class AssistantMessage(Message, tag_field="role", tag="assistant", kw_only=True):
+    """What the model said. It may be sent back exactly as it came, from here or from another server."""
 
     content: str | Annotated[list[TextPart | RefusalPart], Meta(min_length=1)] | None = None
-    refusal: str | None = None
-    tool_calls: Annotated[list[ToolCall], Meta(min_length=1)] | None = None
-    name: Name | None = None
-    # Clients send back what other servers put there; nothing here reads them.
-    annotations: list[Any] | None = None
-    audio: None = None
-    function_call: None = None
-    parsed: Any = None
+    refusal: str | None = None  # type: ignore[assignment]  # mypy knows no fields that become wider
+    tool_calls: list[ToolCall] | None = None  # type: ignore[assignment]  # as above
+    annotations: Unread = None
+    parsed: Unread = None
+    reasoning: Unread = None
+    reasoning_content: Unread = None
+    reasoning_details: Unread = None
+    thinking_blocks: Unread = None
+    images: Unread = None
+    provider_specific_fields: Unread = None
 
 
-class ToolMessage(Struct, tag_field="role", tag="tool", forbid_unknown_fields=True):
+class ToolMessage(Message, tag_field="role", tag="tool", kw_only=True):
     """What a tool answered."""
 
     content: TextContent
-    tool_call_id: Annotated[str, Meta(min_length=1)]
+    tool_call_id: Annotated[str, Meta(min_length=1)]  # type: ignore[assignment]  # as above
+    # The call that it answers has the name.
+    name: Annotated[Name | None, NO_EFFECT] = None
 
 
 ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
@@ -143,7 +172,7 @@ def _part(part: TextPart | RefusalPart | ImagePart, at: str) -> chat_pb2.Content
     if not url.startswith(_URL_SCHEMES):
         field = f"{at}.image_url.url"
         raise InvalidArgument(f"Invalid '{field}': an https URL or a data URL of an image is needed.", field=field)
-    return chat_pb2.ContentPart(image=chat_pb2.ImagePart(url=url, detail=part.image_url.detail))
+    return chat_pb2.ContentPart(image=chat_pb2.ImagePart(url=url, detail=part.image_url.detail or "auto"))
 
 
 def _add_assistants(message: AssistantMessage, made: chat_pb2.Message, at: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from gateway.core.openai.chat_messages import ChatMessage, to_message
+from gateway.core.openai.effects import NO_EFFECT, Unsupported
 from gateway.core.openai.sampling import CommonRequest, TokenCount, check_stream_options, to_sampling
 from gateway.core.openai.tools import (
     FunctionTool,
@@ -32,8 +33,12 @@ class ChatCompletionRequest(CommonRequest, kw_only=True):
     tools: Annotated[list[FunctionTool], Meta(min_length=1, max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    modalities: Annotated[list[Literal["text"]], Meta(max_length=1)] | None = None
-    prediction: Annotated[dict[str, Any], Meta(description="Accepted; a hint that is not used.")] | None = None
+    modalities: Annotated[Annotated[list[Literal["text"]], Meta(max_length=1)] | None, NO_EFFECT] = None
+    prediction: Annotated[dict[str, Any] | None, NO_EFFECT, Meta(description="A hint that is not used.")] = None
+    audio: Unsupported = None
+    functions: Unsupported = None
+    function_call: Unsupported = None
+    web_search_options: Unsupported = None
 
 
 def to_generation(request: ChatCompletionRequest) -> Generation:

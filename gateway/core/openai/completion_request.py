@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
+from gateway.core.openai.effects import NO_EFFECT, Unsupported
 from gateway.core.openai.sampling import CommonRequest, TokenId, check_stream_options, to_sampling
 from headrace.common.v1.chat_pb2 import Prompt, TokenPrompt
 from headrace.common.v1.generation_pb2 import Generation, Sampling
@@ -36,8 +37,8 @@ class CompletionRequest(CommonRequest, kw_only=True):
     prompt: Annotated[_Text | Annotated[list[_Item], Meta(min_length=1)], Meta(extra_json_schema=_PROMPT_SCHEMA)]
     echo: Annotated[bool, Meta(description="Begin the answer with the prompt; text prompts only.")] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5, description="Alternatives to give with each token.")] | None = None
-    best_of: Annotated[Literal[1], Meta(description="Only 1: n answers are given as they were drawn.")] | None = None
-    suffix: None = None
+    best_of: Annotated[Literal[1] | None, NO_EFFECT, Meta(description="Only 1: answers are given as drawn.")] = None
+    suffix: Unsupported = None
 
 
 def to_generations(request: CompletionRequest) -> list[Generation]:

@@ -94,6 +94,12 @@ def param_of(field: str | None, prompt: str, max_tokens: str) -> str | None:
     return field.removeprefix("generation.")
 
 
+def callers_error(error: errors.InvalidArgument, prompt: str) -> errors.InvalidArgument:
+    """The same error under the caller's name for its field."""
+    param = param_of(error.field, prompt, "max_tokens")
+    return errors.InvalidArgument(_message(error, param), field=param, reason=error.reason)
+
+
 def _type(error: MeshError) -> str:
     for kind, name in _TYPES.items():
         if isinstance(error, kind):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.core.openai.effects import NO_EFFECT, OURS, Unsupported
 from headrace.common.v1.generation_pb2 import Sampling
 from mesh.errors import InvalidArgument
 
@@ -24,6 +25,8 @@ StopString = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stop = StopString | Annotated[list[StopString], Meta(max_length=MAX_STOPS)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, description="Same seed, same text.")]
+TopK = Annotated[int, Meta(ge=0, le=_INT32, description="Draw from so many tokens; 0 is off.")]
+Repetition = Annotated[float, Meta(gt=0, le=10, description="1 is off.")]
 Metadata = Annotated[dict[str, str], Meta(max_length=16)]
 
 
@@ -31,7 +34,7 @@ class StreamOptions(Struct, forbid_unknown_fields=True):
     """What a stream holds besides the answer."""
 
     include_usage: Annotated[bool, Meta(description="Give the usage in a chunk of its own at the end.")] | None = None
-    include_obfuscation: Annotated[bool, Meta(description="Accepted; nothing is padded.")] | None = None
+    include_obfuscation: Annotated[bool | None, NO_EFFECT, Meta(description="Nothing is padded.")] = None
 
 
 class CommonRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -50,17 +53,23 @@ class CommonRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     frequency_penalty: Penalty | None = None
     logit_bias: dict[TokenId, Bias] | None = None
     user: Annotated[str, Meta(max_length=512)] | None = None
-    # Beyond OpenAI's.
-    top_k: Annotated[int, Meta(ge=0, le=_INT32, description="Draw from so many tokens; 0 is off.")] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0, le=10, description="1 is off.")] | None = None
+    top_k: Annotated[TopK | None, OURS] = None
+    min_p: Annotated[Annotated[float, Meta(ge=0, le=1)] | None, OURS] = None
+    repetition_penalty: Annotated[Annotated[float, Meta(gt=0, le=10)] | None, OURS, Meta(description="1 is off.")] = (
+        None
+    )
     # OpenAI's, accepted because answering without them is no other answer.
-    metadata: Metadata | None = None
-    store: Annotated[Literal[False], Meta(description="Nothing is stored.")] | None = None
-    service_tier: Literal["auto", "default"] | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_retention: str | None = None
+    metadata: Annotated[Metadata | None, NO_EFFECT] = None
+    store: Annotated[Literal[False] | None, NO_EFFECT, Meta(description="Nothing is stored.")] = None
+    service_tier: Annotated[Literal["auto", "default"] | None, NO_EFFECT] = None
+    safety_identifier: Annotated[str | None, NO_EFFECT] = None
+    prompt_cache_key: Annotated[str | None, NO_EFFECT] = None
+    prompt_cache_options: Annotated[dict[str, Any] | None, NO_EFFECT] = None
+    prompt_cache_retention: Annotated[str | None, NO_EFFECT] = None
+    # OpenAI's that would change the answer.
+    moderation: Unsupported = None
+    reasoning_effort: Unsupported = None
+    verbosity: Unsupported = None
 
 
 _AS_THEY_ARE: Final = (

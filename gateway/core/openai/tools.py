@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.core.openai.effects import NO_EFFECT
+from gateway.core.text_checks import MAX_SCHEMA_DEPTH
 from headrace.common.v1 import chat_pb2
 from mesh.errors import InvalidArgument
 
-# Levels of a schema: a person's has fewer, and whoever reads it does so with recursion.
-_DEEPEST: Final = 24
 FunctionName = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
 
 
@@ -58,7 +58,7 @@ class JsonSchema(Struct, forbid_unknown_fields=True, rename={"schema_": "schema"
 
     name: FunctionName
     schema_: dict[str, Any]
-    description: str | None = None
+    description: Annotated[str | None, NO_EFFECT] = None
     strict: bool | None = None
 
 
@@ -113,7 +113,7 @@ def to_response_format(form: ResponseFormat) -> chat_pb2.ResponseFormat | None:
 
 def _json(document: dict[str, Any], field: str) -> str:
     level: list[Any] = [document]
-    for _ in range(_DEEPEST):
+    for _ in range(MAX_SCHEMA_DEPTH):
         inner: list[Any] = []
         for value in level:
             if isinstance(value, dict):
@@ -123,4 +123,4 @@ def _json(document: dict[str, Any], field: str) -> str:
         if not inner:
             return msgspec.json.encode(document).decode()
         level = inner
-    raise InvalidArgument(f"Invalid '{field}': nested deeper than {_DEEPEST} levels.", field=field)
+    raise InvalidArgument(f"Invalid '{field}': nested deeper than {MAX_SCHEMA_DEPTH} levels.", field=field)

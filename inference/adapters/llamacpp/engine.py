@@ -106,11 +106,11 @@ class LlamaCppEngine:
         if self._closed or self._server is None or self._lost is None:
             raise EngineError("llama.cpp is not running")
         bodies = [encode_request(request, i) for i in range(request.n)]
-        request_rows = self._slots.enqueue(request.n, request.priority)
+        tickets = self._slots.enqueue(request.n, request.priority)
         generation = Generation(request, self._server, self._pool, self._tokenizer.token_bytes, self._lost)
         self._generations.add(generation)
         try:
-            generation.begin(bodies, request_rows)
+            generation.begin(bodies, tickets)
             async for event in generation.events():
                 if isinstance(event, EngineDelta):
                     self._meter.add(len(event.tokens), time.monotonic())

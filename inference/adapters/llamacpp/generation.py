@@ -36,12 +36,12 @@ class Generation:
         self._tasks: list[asyncio.Task[None]] = []
         self._waited_s = 0.0
 
-    def begin(self, bodies: list[bytes], request_rows: list[Ticket]) -> None:
+    def begin(self, bodies: list[bytes], tickets: list[Ticket]) -> None:
         """Start every choice that has a slot, and queue the others. The tickets are given back here."""
-        for job, body, request_row in zip(self._jobs, bodies, request_rows, strict=True):
-            task = asyncio.create_task(self._run(job, body, request_row))
+        for job, body, ticket in zip(self._jobs, bodies, tickets, strict=True):
+            task = asyncio.create_task(self._run(job, body, ticket))
             # A task that is cancelled before its first step runs none of its own clean-up.
-            task.add_done_callback(request_row.released_by)
+            task.add_done_callback(ticket.released_by)
             self._tasks.append(task)
 
     async def events(self) -> AsyncIterator[EngineEvent]:
@@ -64,8 +64,8 @@ class Generation:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._events.put_nowait(Ended(Timings(), error=EngineError("llama.cpp was stopped")))
 
-    async def _run(self, job: Job, body: bytes, request_row: Ticket) -> None:
-        self._waited_s = max(self._waited_s, await request_row.wait())
+    async def _run(self, job: Job, body: bytes, ticket: Ticket) -> None:
+        self._waited_s = max(self._waited_s, await ticket.wait())
         running = self._loop.run_in_executor(self._pool, job.run, self._server, body)
         try:
             await asyncio.shield(running)

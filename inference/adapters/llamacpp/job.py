@@ -8,7 +8,15 @@ from typing import Any
 
 from inference.adapters.llamacpp.lost_tokens import LostTokens
 from inference.adapters.llamacpp.wire import Chunk, Drawn, Timings, decode_chunk
-from inference.core.port import ContextTooLong, EngineDelta, EngineError, Finish, TokenLogprob, UnsupportedConstraint
+from inference.core.port import (
+    ContextTooLong,
+    EngineDelta,
+    EngineError,
+    Finish,
+    GenerationFailed,
+    TokenLogprob,
+    UnsupportedConstraint,
+)
 from inference.core.running_confidence import RunningConfidence
 
 TokenBytes = Callable[[int], bytes]
@@ -55,7 +63,7 @@ class Job:
         try:
             server.handle_completions(body, self._on_chunk)
         except Exception as error:
-            self._error = EngineError(f"llama.cpp: {error}")
+            self._error = GenerationFailed(f"llama.cpp: {error}")
         self._emit(Ended(self._timings, self._given, self._error))
 
     def _on_chunk(self, data: bytes) -> bool:
@@ -69,7 +77,7 @@ class Job:
                 return True
             self._take(chunk)
         except Exception as error:
-            self._error = EngineError(f"llama.cpp's answer: {error}")
+            self._error = GenerationFailed(f"llama.cpp's answer: {error}")
             return True
         return False
 
@@ -126,4 +134,4 @@ def _refusal(code: int, message: str) -> EngineError:
         return ContextTooLong(message)
     if code == 400 and ("grammar" in message or "schema" in message):
         return UnsupportedConstraint(message)
-    return EngineError(message)
+    return GenerationFailed(message)

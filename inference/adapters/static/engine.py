@@ -89,9 +89,9 @@ class StaticEngine:
         """See Engine."""
         if len(request.prompt) >= self._settings.context_length:
             raise ContextTooLong(f"{len(request.prompt)} tokens; the context is {self._settings.context_length}")
-        (request_row,) = self._slots.enqueue(1, request.priority)
+        (ticket,) = self._slots.enqueue(1, request.priority)
         try:
-            queue_s = await request_row.wait()
+            queue_s = await ticket.wait()
             started = time.monotonic()
             answers = [_Answer(request, i, self._settings.answer_tokens) for i in range(request.n)]
             await self._wait(self._settings.first_token_s)
@@ -112,7 +112,7 @@ class StaticEngine:
                 decode_s=time.monotonic() - first,
             )
         finally:
-            request_row.release()
+            ticket.release()
 
     def _due(self, elapsed_s: float) -> float:
         """How many tokens of a choice should be out by now."""
@@ -131,10 +131,10 @@ class _Answer:
 
     def __init__(self, request: EngineRequest, index: int, answer_tokens: int) -> None:
         sampling = request.sampling
-        memory_check = sampling.max_tokens
-        wanted = memory_check if sampling.ignore_eos else min(answer_tokens, memory_check)
+        room = sampling.max_tokens
+        wanted = room if sampling.ignore_eos else min(answer_tokens, room)
         self._index = index
-        self._finish = Finish.LENGTH if sampling.ignore_eos or answer_tokens > memory_check else Finish.STOP
+        self._finish = Finish.LENGTH if sampling.ignore_eos or answer_tokens > room else Finish.STOP
         self._logprobs = sampling.logprobs
         words = random.Random(_seed(request, index))  # noqa: S311 - words for show
         done = len(request.emitted[index]) if request.emitted else 0

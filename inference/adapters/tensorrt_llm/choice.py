@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from inference.core.port import EngineDelta, EngineError, EngineRequest, Finish, TokenLogprob
+from inference.core.port import EngineDelta, EngineRequest, Finish, GenerationFailed, TokenLogprob
 
 _FINISHES = {"stop": Finish.STOP, "length": Finish.LENGTH}
 
@@ -13,7 +13,7 @@ _FINISHES = {"stop": Finish.STOP, "length": Finish.LENGTH}
 async def deltas(
     output: Any, request: EngineRequest, index: int, eos_ids: frozenset[int]
 ) -> AsyncIterator[EngineDelta]:
-    """What the choice gains, its last delta with the finish. Raises EngineError when it ends in any other way.
+    """What the choice gains, its last delta with the finish. Raises GenerationFailed when it ends in any other way.
 
     A `RequestOutput` repeats all that came before with each token, and its last token may be the end of text.
     """
@@ -38,14 +38,14 @@ async def deltas(
         yield EngineDelta(index, tokens, logprobs, finish)
         if finish is not None:
             return
-    raise EngineError("TensorRT-LLM ended a stream without a reason")
+    raise GenerationFailed("TensorRT-LLM ended a stream without a reason")
 
 
 def _finish(reason: str | None) -> Finish | None:
     if reason is None:
         return None
     if reason not in _FINISHES:
-        raise EngineError(f"TensorRT-LLM ended a request as {reason!r}")
+        raise GenerationFailed(f"TensorRT-LLM ended a request as {reason!r}")
     return _FINISHES[reason]
 
 

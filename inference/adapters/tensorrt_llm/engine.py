@@ -25,6 +25,7 @@ from inference.core.port import (
     EngineRequest,
     EngineSummary,
     Finish,
+    GenerationFailed,
     UnsupportedConstraint,
 )
 from inference.core.scheduling.admission import AdmissionQueue
@@ -210,4 +211,4 @@ class TensorRtLlmEngine:
 
 def _failure(error: Exception) -> EngineError:
     """TensorRT-LLM's errors by their kind alone: their words may hold a prompt's."""
-    return error if isinstance(error, EngineError) else EngineError(f"TensorRT-LLM failed: {type(error).__name__}")
+    return error if isinstance(error, EngineError) else GenerationFailed(f"TensorRT-LLM failed: {type(error).__name__}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import prometheus_client
+import structlog
 from numpy.typing import NDArray
 
 from inference.core.scheduling.scheduled_step import ScheduledStep
@@ -12,7 +13,7 @@ from inference.core.scheduling.table import Rows, SlotTable
 from inference.core.speculation import DraftWidths, Mode, PayOff
 
 from .batching import DrawnRows
-from .grammars_in_use import GrammarsInUse
+from .constraints.grammars_in_use import GrammarsInUse
 from .sampling_table import SamplingTable
 from .speculative import Drafter
 
@@ -21,6 +22,7 @@ MAX_DRAFTS = 8
 _guesses = prometheus_client.Counter(
     "headrace_inference_draft_tokens", "Tokens guessed ahead, by whether the model drew them as well.", ("held",)
 )
+_log = structlog.get_logger("inference.engine")
 _held, _failed = _guesses.labels(held="true"), _guesses.labels(held="false")
 
 
@@ -46,18 +48,28 @@ class Drafting:
         wanted = np.minimum(wanted, max(0, scheduler.limits.token_budget // len(rows) - 1))
         table.drafted[rows] = np.where(self._sampling.penalized[request_rows], 0, wanted)
         if not self.drafter.needs_memory:
-            self._guess(table, rows[table.drafted[rows] > 0], grammars)
+            self._guess_or_not(table, rows[table.drafted[rows] > 0], grammars)
 
     def fill(self, scheduled: ScheduledStep, table: SlotTable, grammars: GrammarsInUse) -> None:
         """After the plan: guess what could not be guessed before, and fit the plan to what there is."""
         if not self.drafter.needs_memory:
             return
+        if scheduled.copies:
+            self.drafter.copy_blocks(scheduled.copies)
         places = np.flatnonzero(table.drafted[scheduled.rows])
         if not len(places):
             return
         rows = scheduled.rows[places]
-        self._guess(table, rows, grammars)
+        self._guess_or_not(table, rows, grammars)
         scheduled.counts[places] = 1 + table.drafted[rows]
+
+    def _guess_or_not(self, table: SlotTable, rows: Rows, grammars: GrammarsInUse) -> None:
+        """Drafts are a guess: no answer ends because one could not be made."""
+        try:
+            self._guess(table, rows, grammars)
+        except Exception as error:
+            _log.error("engine.drafts_failed", error=type(error).__name__)
+            table.drafted[rows] = 0
 
     def _guess(self, table: SlotTable, rows: Rows, grammars: GrammarsInUse) -> None:
         """Guess, and drop what grammars rule out."""

@@ -23,7 +23,7 @@ from inference.core.scheduling.scheduled_step import Limits
 from inference.core.scheduling.scheduler import Scheduler
 
 from .config import TorchEngineConfig
-from .constraints import SUPPORTED, Grammars
+from .constraints.grammar_cache import SUPPORTED, Grammars
 from .cuda.launching import LaunchingRunner
 from .cuda.overlapped import OverlappedStepper
 from .drafting import Drafting

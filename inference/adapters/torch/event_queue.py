@@ -6,7 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from inference.core.port import Confidence, EngineDelta, EngineError, EngineEvent, EngineSummary, Finish, TokenLogprob
+from inference.core.port import (
+    Confidence,
+    EngineDelta,
+    EngineError,
+    EngineEvent,
+    EngineSummary,
+    Finish,
+    GenerationFailed,
+    TokenLogprob,
+)
 
 
 @dataclass(slots=True)
@@ -88,9 +97,12 @@ class Delivery:
 
 
 def deliver(deliveries: Sequence[Delivery]) -> None:
-    """Sort a step's deliveries into their event queues. On the event loop."""
+    """Sort a step's deliveries into their event queues. On the event loop. One that cannot be ends its generation."""
     for delivery in deliveries:
-        if delivery.gain is not None:
-            delivery.event_queue.put(delivery.index, delivery.gain)
-        if delivery.end is not None:
-            delivery.event_queue.end(delivery.end)
+        try:
+            if delivery.gain is not None:
+                delivery.event_queue.put(delivery.index, delivery.gain)
+            if delivery.end is not None:
+                delivery.event_queue.end(delivery.end)
+        except Exception as error:
+            delivery.event_queue.end(GenerationFailed(f"an event could not be delivered ({type(error).__name__})"))

@@ -30,13 +30,22 @@ class Generation:
     started_at: float = 0.0
     first_token_at: float = 0.0
     unfinished: int = 0
-    drawn: int = 0
+    # Tokens drawn here, by choice.
+    drawn: list[int] = field(default_factory=list)
     drafted: int = 0
     accepted: int = 0
 
     def emitted(self, index: int) -> tuple[int, ...]:
         """What choice `index` has emitted elsewhere."""
         return self.request.emitted[index] if self.request.emitted else ()
+
+    def gained(self, index: int) -> int:
+        """How many tokens choice `index` has drawn here."""
+        return self.drawn[index] if self.drawn else 0
+
+    def count(self, index: int) -> None:
+        """Book a token of choice `index`."""
+        self.drawn[index] += 1
 
     def split(self, pool: BlockPool, context_length: int) -> list[Sequence]:
         """Make the request's sequences; all but the first are its siblings, to fork off it."""
@@ -62,6 +71,7 @@ class Generation:
             for index in range(request.n)
         ]
         self.unfinished = request.n
+        self.drawn = [0] * request.n
         return self.sequences
 
     def summary(self, now: float) -> EngineSummary:
@@ -70,7 +80,7 @@ class Generation:
         first = self.first_token_at or now
         return EngineSummary(
             prompt_tokens=len(self.request.prompt),
-            completion_tokens=self.drawn,
+            completion_tokens=sum(self.drawn),
             cached_tokens=self.sequences[0].cached_tokens,
             queue_s=started - self.submitted_at,
             prefill_s=first - started,

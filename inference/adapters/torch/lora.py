@@ -77,6 +77,8 @@ def read_adapter(path: Path, config: ModelConfig) -> Lora:
         match = _KEY.search(key)
         if match is None or match[2] not in PROJECTIONS or int(match[1]) >= config.layers:
             raise AdapterMismatch(f"{where}: {key} is not a LoRA weight of this model's projections")
+        if match[2] in PROJECTIONS[4:] and config.has_experts(int(match[1])):
+            raise AdapterMismatch(f"{where}: {key}: the experts of layer {match[1]} take no adapters")
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
             raise AdapterMismatch(f"{where}: {key} holds what are no finite floats")
         halves.setdefault((int(match[1]), match[2]), {})[match[3]] = tensor.float()

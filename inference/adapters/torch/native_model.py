@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from inference.native import library as native
 
 from .loading import Checkpoint, ModelConfig, ModelError, UnsupportedModel
-from .loading.weights import GROUP, Grouped, Weight, quantize
+from .loading.weights import GROUP, Grouped, Weight, rounded
 from .lora import PROJECTIONS, Lora
 
 # The order of Projection and Norm in model.h; the embedding and the output layer come after the projections.
@@ -63,7 +63,10 @@ class NativeModel:
 
 
 def check_shape(config: ModelConfig) -> None:
-    """Raises UnsupportedModel for shapes that do not fill the kernels' vectors; plain torch runs them."""
+    """Raises UnsupportedModel for what the kernels do not have or cannot fill their vectors with; torch runs it."""
+    missing = config.only_in_torch()
+    if missing is not None:
+        raise UnsupportedModel(f"{config.name}: no native kernels for {missing}")
     widths = {
         "hidden size": (config.hidden, GROUP),
         "intermediate size": (config.intermediate, GROUP),
@@ -146,7 +149,7 @@ def _codes(weight: Weight, bits: int) -> Grouped:
     grouped = weight.grouped()
     if grouped is not None and grouped.bits <= bits:
         return grouped
-    return quantize(weight.dense().float().numpy(), bits)
+    return rounded(weight, bits)
 
 
 def _floats(weight: Weight) -> NDArray[np.float32]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
+from .experts import mixed, product, route
 from .loading import Checkpoint, ModelConfig
 from .lora import Lora, LoraPair
 from .paged_attention import PagedKV, StepLayout
@@ -20,10 +23,12 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding, halves paired; x [T, heads, d], cos and sin [T, d / 2]."""
-    first, second = x.float().chunk(2, dim=-1)
+    """Rotary position embedding, halves paired; x [T, heads, d], cos and sin [T, r / 2] for the first r dimensions."""
+    rotated = 2 * cos.shape[-1]
+    first, second = x[..., :rotated].float().chunk(2, dim=-1)
     cos, sin = cos[:, None], sin[:, None]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+    parts = [(first * cos - second * sin).to(x.dtype), (second * cos + first * sin).to(x.dtype), x[..., rotated:]]
+    return torch.cat(parts, dim=-1)
 
 
 class StepAdapters:
@@ -74,7 +79,9 @@ class TorchNetwork:
             x = x + self._attention(layer, x, layout, memory, adapters)
             x = x + self._feed_forward(layer, x, adapters)
         x = x[torch.from_numpy(batch.logits_rows).to(self.device, torch.int64)]
-        return self.product(self._norm(x, "norm"), "lm_head.weight").float()
+        logits = self.product(self._norm(x, "norm"), "lm_head.weight").float()
+        limit = self.config.logit_softcap
+        return torch.tanh(logits / limit) * limit if limit else logits
 
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return rms_norm(x, self._weights[f"{name}.weight"], self.config.norm_eps)
@@ -100,7 +107,7 @@ class TorchNetwork:
         if c.qk_norm:
             q, k = self._norm(q, f"{prefix}.self_attn.q_norm"), self._norm(k, f"{prefix}.self_attn.k_norm")
         angles = layout.positions[:, None].float() * self._frequencies[layer]
-        cos, sin = angles.cos(), angles.sin()
+        cos, sin = angles.cos() * c.rotation_scale, angles.sin() * c.rotation_scale
         qkv = rotate(q, cos, sin), rotate(k, cos, sin), v
         attended = memory.attend(layer, layout, qkv, c.attention_scale, c.windows[layer])
         y = self._linear(attended.flatten(1), layer, "self_attn", "o_proj", adapters)
@@ -110,8 +117,31 @@ class TorchNetwork:
         c, prefix = self.config, f"layers.{layer}"
         before = "pre_feedforward_layernorm" if c.post_norms else "post_attention_layernorm"
         x = self._norm(x, f"{prefix}.{before}")
-        gate = self._linear(x, layer, "mlp", "gate_proj", adapters)
-        gate = F.silu(gate) if c.activation == "silu" else F.gelu(gate, approximate="tanh")
-        inner = gate * self._linear(x, layer, "mlp", "up_proj", adapters)
-        y = self._linear(inner, layer, "mlp", "down_proj", adapters)
+        if c.has_experts(layer):
+            return self._mixture(layer, x)
+        y = self._gated(x, lambda kind, rows: self._linear(rows, layer, "mlp", f"{kind}_proj", adapters))
         return self._norm(y, f"{prefix}.post_feedforward_layernorm") if c.post_norms else y
+
+    def _gated(self, x: torch.Tensor, linear: Callable[[str, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """A gated feed-forward part; `linear` computes its "gate", "up" and "down"."""
+        gate = linear("gate", x)
+        gate = F.silu(gate) if self.config.activation == "silu" else F.gelu(gate, approximate="tanh")
+        return linear("down", gate * linear("up", x))
+
+    def _mixture(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+        """The experts that each row is routed to, and the one that all pass."""
+        experts, place = self.config.experts, f"layers.{layer}.mlp"
+        assert experts is not None  # only asked for layers that have experts
+        held = {kind: self._weights[f"{place}.experts.{kind}_proj.weight"] for kind in ("gate", "up", "down")}
+        routing = route(x, self._weights[f"{place}.gate.weight"], experts.active, normalized=experts.normalized)
+        y = mixed(
+            x,
+            routing,
+            lambda expert, rows: self._gated(rows, lambda kind, inner: product(inner, held[kind][expert])),
+        )
+        if experts.shared_intermediate:
+            shared = self._gated(
+                x, lambda kind, rows: product(rows, self._weights[f"{place}.shared_expert.{kind}_proj.weight"])
+            )
+            y = y + torch.sigmoid(product(x, self._weights[f"{place}.shared_expert_gate.weight"])) * shared
+        return y

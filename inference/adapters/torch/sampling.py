@@ -21,6 +21,9 @@ from .sampling_table import Adjustments, RequestRows, SamplingTable
 FIRST_CANDIDATES = 64
 MORE_CANDIDATES = 1024
 
+# Of an adjusted logit: finite after a division by the lowest temperature as well.
+_LARGEST = 1e30
+
 TopLogprobs = tuple[tuple[int, float], ...]
 
 
@@ -48,6 +51,8 @@ class Drawn:
     margin: NDArray[np.float32]
     # The best alternatives of the rows that asked for them.
     top: dict[int, TopLogprobs]
+    # Whether the row's logits were finite; what is drawn from others means nothing.
+    finite: NDArray[np.bool_]
 
 
 class Sampler:
@@ -72,13 +77,42 @@ class Sampler:
         table, device = self._table, logits.device
         allowed = None if allowed is None else allowed.to(device, non_blocking=True)
         summary = self._runner.summarize(logits, allowed)
+        finite = finite_rows(logits, summary)
+        if not finite.all():
+            # Whatever is drawn from them counts for nothing, but must not disturb the rows beside them.
+            logits[torch.from_numpy(~finite).to(device)] = 0.0
+            summary = self._runner.summarize(logits, allowed)
         top = self._top(logits, summary, table.logprobs[request_rows])
         special = np.flatnonzero(table.special[request_rows])
         if not len(special):
-            return _to_host(summary.best, summary.best_logprob, summary, top)
+            return _to_host(summary.best, summary.best_logprob, summary, top, finite)
         adjustments = table.adjustments(request_rows)
         raw = None if adjustments is None else _adjust(logits, adjustments)
-        tokens, logprob = summary.best.clone(), summary.best_logprob.clone()
+        try:
+            tokens = self._draw_special(
+                logits, summary, special, request_rows=request_rows, positions=positions, allowed=allowed
+            )
+        finally:
+            if raw is not None and adjustments is not None:
+                _restore(logits, adjustments, raw)
+        logprob = summary.best_logprob.clone()
+        rows = torch.from_numpy(special).to(device)
+        logprob[rows] = logits[rows, tokens[rows]] - summary.logsumexp[rows]
+        return _to_host(tokens, logprob, summary, top, finite)
+
+    def _draw_special(
+        self,
+        logits: torch.Tensor,
+        summary: LogitsSummary,
+        special: NDArray[np.intp],
+        *,
+        request_rows: RequestRows,
+        positions: NDArray[np.int64],
+        allowed: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The tokens of all rows, where those of `special` are not simply the best of the logits as they came."""
+        table, device = self._table, logits.device
+        tokens = summary.best.clone()
         is_hot = table.temperature[request_rows[special]] > 0
         adjusted, hot = special[~is_hot], special[is_hot]
         if len(adjusted):
@@ -87,11 +121,7 @@ class Sampler:
         if len(hot):
             rows = torch.from_numpy(hot).to(device)
             tokens[rows] = self._draw_hot(logits, rows, request_rows[hot], positions[hot], allowed)
-        if raw is not None and adjustments is not None:
-            _restore(logits, adjustments, raw)
-        rows = torch.from_numpy(special).to(device)
-        logprob[rows] = logits[rows, tokens[rows]] - summary.logsumexp[rows]
-        return _to_host(tokens, logprob, summary, top)
+        return tokens
 
     def _draw_hot(
         self,
@@ -116,7 +146,7 @@ class Sampler:
         if not len(rows):
             return {}
         on_device = torch.from_numpy(rows).to(logits.device)
-        best = logits[on_device].topk(int(wanted.max()), dim=-1)
+        best = logits[on_device].topk(min(int(wanted.max()), logits.shape[1]), dim=-1)
         logprobs = (best.values - summary.logsumexp[on_device, None]).tolist()
         return {
             int(row): tuple(zip(ids[: wanted[row]], values[: wanted[row]], strict=True))
@@ -177,15 +207,26 @@ def draw_among(
     return best.tokens.gather(1, torch.minimum(place, last)[:, None])[:, 0], certain
 
 
+def finite_rows(logits: torch.Tensor, summary: LogitsSummary) -> NDArray[np.bool_]:
+    """Whether each row of `logits` [R, vocab] can be drawn from: no NaN, no infinity but minus infinity beside others.
+
+    A sum sees them all in one quick pass; summaries may pass over a single one.
+    """
+    total = logits.sum(dim=-1)
+    fine = ~total.isnan() & ~total.isposinf() & summary.logsumexp.isfinite()
+    finite: NDArray[np.bool_] = fine.cpu().numpy()
+    return finite
+
+
 def _adjust(logits: torch.Tensor, changes: Adjustments) -> torch.Tensor:
     """Apply penalties and biases; the values before, for `_restore`."""
     device = logits.device
     place = torch.from_numpy(changes.row).to(device), torch.from_numpy(changes.token).to(device)
     raw = logits[place]
     repetition = torch.from_numpy(changes.repetition).to(device)
-    logits[place] = torch.where(raw > 0, raw / repetition, raw * repetition) + torch.from_numpy(changes.shift).to(
-        device
-    )
+    changed = torch.where(raw > 0, raw / repetition, raw * repetition) + torch.from_numpy(changes.shift).to(device)
+    # A repetition penalty near 0 would make infinities, which softmax cannot be taken of.
+    logits[place] = changed.clamp(-_LARGEST, _LARGEST)
     return raw
 
 
@@ -194,13 +235,18 @@ def _restore(logits: torch.Tensor, changes: Adjustments, raw: torch.Tensor) -> N
     logits[torch.from_numpy(changes.row).to(device), torch.from_numpy(changes.token).to(device)] = raw
 
 
-def _to_host(tokens: torch.Tensor, logprob: torch.Tensor, summary: LogitsSummary, top: dict[int, TopLogprobs]) -> Drawn:
+def _to_host(
+    tokens: torch.Tensor,
+    logprob: torch.Tensor,
+    summary: LogitsSummary,
+    top: dict[int, TopLogprobs],
+    finite: NDArray[np.bool_],
+) -> Drawn:
     """One transfer, and with it one wait for the device. Token ids are exact in float64."""
     if not tokens.is_cuda:
-        return Drawn(
-            tokens.numpy().astype(np.int32), logprob.numpy(), summary.entropy.numpy(), summary.margin.numpy(), top
-        )
+        floats = logprob.numpy(), summary.entropy.numpy(), summary.margin.numpy()
+        return Drawn(tokens.numpy().astype(np.int32), *floats, top, finite)
     columns = torch.stack((tokens.double(), logprob.double(), summary.entropy.double(), summary.margin.double()))
     host = columns.cpu().numpy()
     logprobs, entropy, margin = host[1:].astype(np.float32)
-    return Drawn(host[0].astype(np.int32), logprobs, entropy, margin, top)
+    return Drawn(host[0].astype(np.int32), logprobs, entropy, margin, top, finite)

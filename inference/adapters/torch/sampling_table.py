@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from inference.core.port import SamplingParams
 
 RequestRows = NDArray[np.intp]
+# Logits are divided by it and stay finite; a tenth of a thousandth of a logit decides, as at any lower one.
+_COLDEST = 1e-5
 
 
 class SeenTokens:
@@ -30,9 +32,9 @@ class SeenTokens:
         if place is None:
             place = self._place[token] = len(self._place)
             if place >= len(self.ids):
-                memory_check = max(64, 2 * place)
-                self.ids = np.resize(self.ids, memory_check)
-                self.counts = np.concatenate((self.counts, np.zeros(memory_check - len(self.counts), np.float32)))
+                room = max(64, 2 * place)
+                self.ids = np.resize(self.ids, room)
+                self.counts = np.concatenate((self.counts, np.zeros(room - len(self.counts), np.float32)))
             self.ids[place] = token
         self.counts[place] += 1
 
@@ -83,7 +85,7 @@ class SamplingTable:
         emitted: tuple[int, ...],
     ) -> None:
         """Fill a row. `seed` is 64 bits; `stream` tells apart the choices of one request."""
-        self.temperature[request_row] = params.temperature
+        self.temperature[request_row] = max(params.temperature, _COLDEST) if params.temperature > 0 else 0.0
         self.top_k[request_row], self.top_p[request_row], self.min_p[request_row] = (
             params.top_k,
             params.top_p,
@@ -107,12 +109,11 @@ class SamplingTable:
         self._seen.pop(request_row, None)
         self._bias.pop(request_row, None)
 
-    def count(self, request_rows: RequestRows, tokens: NDArray[np.int32]) -> None:
-        """Book drawn tokens, one for each request row, with the penalties."""
-        if self._seen:
-            for request_row, token in zip(request_rows.tolist(), tokens.tolist(), strict=True):
-                if request_row in self._seen:
-                    self._seen[request_row].add(token)
+    def count(self, request_row: int, token: int) -> None:
+        """Book a drawn token with the penalties."""
+        seen = self._seen.get(request_row)
+        if seen is not None:
+            seen.add(token)
 
     def adjustments(self, request_rows: RequestRows) -> Adjustments | None:
         """What penalties and biases change in the logits of these rows; None when nothing."""

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from inference.core.confidence import ConfidenceTable
@@ -16,10 +17,13 @@ from inference.core.scheduling.scheduler import Scheduler
 from inference.core.scheduling.sequence import Sequence
 
 from .batching import DrawnRows, step_batch
+from .constraints.grammars_in_use import GrammarsInUse, Mask
+from .drawn_apart import draw
 from .event_queue import Delivery, TokenOutput
+from .failed_generations import FailedGenerations, as_engine_error
 from .generation import Generation
-from .grammars_in_use import GrammarsInUse
-from .runner_api import ModelRunner
+from .isolation import forward
+from .runner_api import ModelRunner, StepBatch
 from .sampling import Drawn, Sampler
 from .sampling_table import SamplingTable
 
@@ -51,6 +55,7 @@ class Stepper:
         self._generations: dict[Generation, None] = {}
         self._is_eos = np.zeros(runner.spec.vocab_size, np.bool_)
         self._is_eos[list(runner.spec.eos_ids)] = True
+        self._failed = FailedGenerations()
         self._out: list[Delivery] = []
 
     @property
@@ -59,16 +64,19 @@ class Stepper:
         return self.scheduler.busy
 
     def add(self, generation: Generation) -> list[Delivery]:
-        """Take a new generation in. Raises UnsupportedConstraint when what was emitted breaks its grammar."""
+        """Take a new generation in.
+
+        Raises UnsupportedConstraint when what was emitted breaks its grammar, GenerationFailed for any defect.
+        """
         self._out = []
         self._generations[generation] = None
         sequences = generation.split(self.scheduler.pool, self.scheduler.context_length)
         try:
             for seq in sequences:
                 self._register(generation, seq)
-        except EngineError:
+        except Exception as error:
             self._drop(generation)
-            raise
+            raise as_engine_error(error) from error
         pending = [seq for seq in sequences if len(seq.tokens) < seq.limit]
         for seq in sequences:
             if len(seq.tokens) >= seq.limit:
@@ -105,35 +113,69 @@ class Stepper:
         if scheduled.copies:
             self._runner.copy_blocks(scheduled.copies)
         if self._drafting is not None:
-            if scheduled.copies:
-                self._drafting.drafter.copy_blocks(scheduled.copies)
             self._drafting.fill(scheduled, table, self._grammars)
         batch, rows = step_batch(table, scheduled)
-        logits = self._runner.forward(batch)
-        if not len(rows.slots):
+        logits = self._forward(scheduled, batch)
+        if len(rows.slots):
+            self._draw_and_book(scheduled, rows, logits, began)
+        else:
+            self._end_failed()
             scheduler.update(scheduled)
-            return self._out
+        return self._out
+
+    def _forward(self, scheduled: ScheduledStep, batch: StepBatch) -> torch.Tensor:
+        """The step's logits; sequences that cannot be run have failed."""
+        return forward(
+            self._runner,
+            batch,
+            failed=lambda place, error: self._fail(scheduled.rows[place], error),
+            spare_block=self._spare_block,
+        )
+
+    def _spare_block(self) -> int:
+        """A block that nobody holds: whatever is written there is overwritten before it is read."""
+        pool = self.scheduler.pool
+        blocks = pool.allocate(1)
+        pool.release(blocks)
+        return blocks[0]
+
+    def _draw_and_book(self, scheduled: ScheduledStep, rows: DrawnRows, logits: torch.Tensor, began: float) -> None:
+        table = self.scheduler.table
         request_rows = table.request_row[rows.slots]
         positions = (table.length[rows.slots] - table.prompt_length[rows.slots] + rows.offsets).astype(np.int64)
         mask = self._grammars.mask(table, rows, request_rows)
-        drawn = self._sampler.draw(logits, request_rows, positions, mask)
-        self._book(scheduled, rows, drawn, time.monotonic(), began)
+        allowed = None if mask is None else mask.words
+        drawn = draw(self._sampler, logits, rows, request_rows, positions, allowed=allowed, failed=self._fail)
+        self._book(scheduled, rows, drawn, mask, began)
         if mask is not None:
             self._end_slow_grammars()
-        return self._out
+
+    def _fail(self, slot: int, error: Exception) -> None:
+        """The sequence in `slot` is to end with `error`."""
+        seq = self.scheduler.table.sequence[slot]
+        if seq is not None:
+            self._failed.add(seq.owner, error)
+
+    def _end_failed(self) -> None:
+        for generation, error in self._failed.take().items():
+            if generation not in self._generations:
+                continue
+            # What they left in KV memory is as doubtful as what came out of it.
+            for seq in generation.sequences:
+                self.scheduler.pool.retract(seq.blocks)
+            self._drop(generation)
+            self._out.append(Delivery(generation.event_queue, end=error))
 
     def _end_slow_grammars(self) -> None:
         """The probe before compiling does not find every slow place of a grammar; who comes to one ends there."""
         slow = self._grammars.too_slow()
-        if not slow:
-            return
         for generation in [g for g in self._generations if any(seq.request_row in slow for seq in g.sequences)]:
-            self._drop(generation)
             error = UnsupportedConstraint(
                 "what may come next took too long to find; avoid repetitions of what is itself repeated or optional, "
                 "and rules that begin with themselves"
             )
-            self._out.append(Delivery(generation.event_queue, end=error))
+            self._failed.add(generation, error)
+        self._end_failed()
 
     def _register(self, generation: Generation, seq: Sequence) -> None:
         request_row = seq.request_row = self._free_tickets.pop()
@@ -173,65 +215,72 @@ class Stepper:
             if not seq.owner.started_at:
                 seq.owner.started_at = now
 
-    def _book(self, scheduled: ScheduledStep, rows: DrawnRows, drawn: Drawn, now: float, began: float) -> None:
+    def _book(self, scheduled: ScheduledStep, rows: DrawnRows, drawn: Drawn, mask: Mask | None, began: float) -> None:
         """Book a step's tokens, those behind drafts in turns: first every sequence's first token, then the second."""
         scheduler = self.scheduler
+        table, now = scheduler.table, time.monotonic()
         counts = np.ones(len(rows.slots), np.bool_)
         decoding_alone = int(scheduled.draws.sum()) == len(scheduler.rows)
-        drafted = rows.offsets.any()
-        running = len(scheduled.rows)
+        drafted = bool(rows.offsets.any())
+        accepted = None
         if self._drafting is not None and drafted:
-            accepted = self._drafting.verify(scheduled, scheduler.table, rows, drawn.tokens, counts)
-            scheduler.update(scheduled, accepted)
-        else:
-            scheduler.update(scheduled)
+            accepted = self._drafting.verify(scheduled, table, rows, drawn.tokens, counts)
+        self._failed.judge([table.sequence[slot] for slot in rows.slots], rows, drawn.finite, mask, counts)
+        self._end_failed()
+        scheduler.update(scheduled, accepted)
         total = 0
         for turn in range(int(rows.offsets.max()) + 1):
-            chosen = np.flatnonzero(counts & (rows.offsets == turn)) if drafted else np.arange(len(counts))
+            chosen = np.flatnonzero(counts & (rows.offsets == turn))
             ended = self._book_turn(rows.slots[chosen], chosen, drawn, now)
             total += len(chosen)
             if drafted:
                 counts &= ~np.isin(rows.slots, ended)
+        self._end_failed()
         self.meter.add(total, now)
         if self._drafting is not None and decoding_alone:
-            self._drafting.learn(running, bool(drafted), total, now - began)
+            self._drafting.learn(len(scheduled.rows), drafted, total, now - began)
 
     def _book_turn(
         self, slots: NDArray[np.intp], chosen: NDArray[np.intp], drawn: Drawn, now: float
     ) -> NDArray[np.intp]:
-        """One token for each of `slots`; the slots whose sequences ended."""
+        """One token for each of `slots`; the slots whose sequences ended, or failed."""
         table = self.scheduler.table
         tokens, request_rows = drawn.tokens[chosen], table.request_row[slots]
         self._confidence.add(request_rows, drawn.logprob[chosen], drawn.entropy[chosen], drawn.margin[chosen])
-        self._grammars.accept(request_rows, tokens)
         stop = self._is_eos[tokens] & ~table.ignore_eos[slots]
         go = ~stop
         self.scheduler.append(slots[go], tokens[go])
-        self._sampling.count(request_rows[go], tokens[go])
         full = (table.length[slots] >= table.limit[slots]) & go
-        with_logprobs = self._sampling.logprobs[request_rows] >= 0
-        out = self._out
-        for i, (slot, token, stopped) in enumerate(zip(slots.tolist(), tokens.tolist(), stop.tolist(), strict=True)):
+        over = stop | full
+        for i, slot in enumerate(slots.tolist()):
             seq = table.sequence[slot]
-            assert seq is not None  # a slot that was drawn for is occupied
-            generation = seq.owner
-            if not generation.first_token_at:
-                generation.first_token_at = now
-            if stopped:
+            if seq is None:
                 continue
-            generation.drawn += 1
-            row = int(chosen[i])
-            logprob = (
-                TokenLogprob(token, float(drawn.logprob[row]), drawn.top.get(row, ())) if with_logprobs[i] else None
-            )
-            out.append(Delivery(generation.event_queue, seq.index, TokenOutput(token, logprob)))
-        ended = np.flatnonzero(stop | full)
-        for i in ended.tolist():
-            seq = table.sequence[slots[i]]
-            if seq is not None:
-                self.scheduler.finish(seq)
-                self._ended(seq, Finish.STOP if stop[i] else Finish.LENGTH)
-        return slots[ended]
+            try:
+                self._gain(seq, int(chosen[i]), drawn, stopped=bool(stop[i]), now=now)
+                if over[i]:
+                    self.scheduler.finish(seq)
+                    self._ended(seq, Finish.STOP if stop[i] else Finish.LENGTH)
+            except Exception as error:
+                self._failed.add(seq.owner, error)
+                over[i] = True
+        return slots[over]
+
+    def _gain(self, seq: Sequence, row: int, drawn: Drawn, *, stopped: bool, now: float) -> None:
+        """Give the owner of `seq` what it has drawn in `row`; the end of text alone is not given."""
+        generation: Generation = seq.owner
+        if not generation.first_token_at:
+            generation.first_token_at = now
+        token = int(drawn.tokens[row])
+        self._grammars.accept(seq.request_row, token)
+        if stopped:
+            return
+        self._sampling.count(seq.request_row, token)
+        generation.count(seq.index)
+        logprob = None
+        if self._sampling.logprobs[seq.request_row] >= 0:
+            logprob = TokenLogprob(token, float(drawn.logprob[row]), drawn.top.get(row, ()))
+        self._out.append(Delivery(generation.event_queue, seq.index, TokenOutput(token, logprob)))
 
     def _ended(self, seq: Sequence, finish: Finish) -> None:
         generation: Generation = seq.owner

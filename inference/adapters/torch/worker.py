@@ -60,6 +60,7 @@ class Worker:
             try:
                 return stepper.add(generation)
             except EngineError as error:
+                # That generation's alone: adding one touches no other.
                 return [Delivery(generation.event_queue, end=error)]
 
         self._order(order)

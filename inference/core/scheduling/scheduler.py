@@ -121,8 +121,8 @@ class Scheduler:
 
     def draft_capacity(self, rows: Rows) -> NDArray[np.int32]:
         """How many draft tokens could stand behind each of `rows`: with the token drawn after them within the limit."""
-        memory_check: NDArray[np.int32] = self.table.limit[rows] - self.table.length[rows] - 1
-        return np.maximum(memory_check, 0)
+        room: NDArray[np.int32] = self.table.limit[rows] - self.table.length[rows] - 1
+        return np.maximum(room, 0)
 
     def waste(self) -> float:
         """Share of the held blocks' positions that hold no token."""
@@ -130,7 +130,7 @@ class Scheduler:
         if not held:
             return 0.0
         rows = self._rows
-        return max(0.0, float((self.table.memory_check[rows] - self.table.computed[rows]).sum()) / held)
+        return max(0.0, float((self.table.room[rows] - self.table.computed[rows]).sum()) / held)
 
     def _mixed(self, rows: Rows, todo: NDArray[np.int32], started: list[Sequence]) -> ScheduledStep:
         """A step with prompts or drafts in it: single tokens first, then drafted sequences, then chunks."""
@@ -225,7 +225,7 @@ class Scheduler:
         self._shared_tails = []
         table = self.table
         rows = self._rows
-        for slot in rows[table.length[rows] + table.drafted[rows] > table.memory_check[rows]]:
+        for slot in rows[table.length[rows] + table.drafted[rows] > table.room[rows]]:
             seq = table.sequence[slot]
             # An earlier turn of this loop may have preempted it.
             if seq is None or seq.slot != slot:

@@ -24,7 +24,7 @@ class SlotTable:
         self.computed = np.zeros(slots, np.int32)
         self.limit = np.zeros(slots, np.int32)
         # Positions that the held blocks have room for, and full blocks whose hash is known.
-        self.memory_check = np.zeros(slots, np.int32)
+        self.room = np.zeros(slots, np.int32)
         self.hashed = np.zeros(slots, np.int32)
         self.prompt_length = np.zeros(slots, np.int32)
         self.adapter = np.zeros(slots, np.int32)
@@ -64,7 +64,7 @@ class SlotTable:
         slot = seq.slot
         seq.tokens = self.tokens[slot, : self.length[slot]].copy()
         self.blocks[slot, : len(seq.blocks)] = -1
-        self.memory_check[slot] = 0
+        self.room[slot] = 0
         self.computed[slot] = 0
         self.sequence[slot] = None
         seq.slot = -1
@@ -74,4 +74,4 @@ class SlotTable:
         """Write the block table of `seq` from its block number `first` on."""
         held = len(seq.blocks)
         self.blocks[seq.slot, first:held] = seq.blocks[first:]
-        self.memory_check[seq.slot] = held * self.block_size
+        self.room[seq.slot] = held * self.block_size

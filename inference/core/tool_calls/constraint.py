@@ -11,7 +11,7 @@ from typing import Any
 
 from headrace.common.v1.chat_pb2 import ChatPrompt, Tool, ToolChoice
 from inference.core.checks import RequestError
-from inference.core.grammar_schema import exact_schema, resolve
+from inference.core.constraints.json_schema import exact_schema, resolve
 from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
 from inference.core.tool_calls.formats import Format
 from inference.core.tool_calls.parameters import parameters

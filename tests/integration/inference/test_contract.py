@@ -9,7 +9,9 @@ import pytest
 from headrace.common.v1 import chat_pb2, generation_pb2
 from headrace.inference.v1 import inference_pb2 as pb
 from inference.adapters.static.engine import StaticEngine
-from inference.core.port import EngineDelta, EngineError, EngineEvent, EngineRequest
+from inference.core import self_check
+from inference.core.port import EngineDelta, EngineError, EngineEvent, EngineRequest, NonFiniteLogits
+from inference.core.self_check import SUSPICIOUS
 from mesh.errors import from_rpc_error
 from mesh.lifecycle import EX_SOFTWARE
 
@@ -280,3 +282,39 @@ async def test_tokens_are_gathered_when_many_streams_are_open(monkeypatch: pytes
         alone = await ask(node, chat("alone"))
         assert len(alone.responses) >= 190
         assert messages < len(alone.responses) / 2
+
+
+async def test_an_answer_that_fails_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a node whose answers all fail is not ready, for as long as they do; its process goes on."""
+    answers, spoilt = StaticEngine.generate, {"t-1"}
+
+    async def fails(engine: StaticEngine, request: EngineRequest) -> AsyncIterator[EngineEvent]:
+        if request.tenant in spoilt or "everybody" in spoilt:
+            raise NonFiniteLogits("the model's logits are not finite")
+        async for event in answers(engine, request):
+            yield event
+
+    monkeypatch.setattr(StaticEngine, "generate", fails)
+    monkeypatch.setattr(self_check, "AGAIN_AFTER_S", 0.01)
+    async with static_node() as node:
+        assert node.service is not None
+        readiness = node.service.readiness
+        for _ in range(2 * SUSPICIOUS):
+            error = await refused(node, chat("hello"))
+            assert error.code() == grpc.StatusCode.INTERNAL
+            assert from_rpc_error(error).reason == "NON_FINITE_LOGITS"
+        assert readiness.ready, "one tenant's requests fail by their own doing"
+        spoilt.add("everybody")
+        for _ in range(SUSPICIOUS):
+            await refused(node, chat("hello"))
+
+        async def not_ready() -> bool:
+            return readiness.pending == ("answers_fail",)
+
+        async def ready() -> bool:
+            return readiness.ready
+
+        await until(not_ready)
+        spoilt.clear()
+        await until(ready)
+        assert (await ask(node, chat("hello"))).finishes() == [STOP]

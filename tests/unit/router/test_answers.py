@@ -74,7 +74,7 @@ def test_what_is_too_large_to_hold_is_let_go() -> None:
 
 
 @given(PARTS)
-def test_the_ledger_gives_back_what_went_out(parts) -> None:
+def test_the_resume_buffer_gives_back_what_went_out(parts) -> None:
     resume_buffer = ResumeBuffer(3)
     for index, ids in parts:
         resume_buffer.add(message(text(ids, index)))
@@ -83,7 +83,27 @@ def test_the_ledger_gives_back_what_went_out(parts) -> None:
         assert (entry.index, list(entry.token_ids)) == (i, ids)
         assert entry.text == "".join(f"{x} " for x in ids)
     assert resume_buffer.resumable
-    assert bool(resume_buffer) == bool(parts)
+    assert resume_buffer.started == bool(parts)
+
+
+@given(PARTS)
+def test_nothing_is_kept_where_nothing_will_be_resumed(parts) -> None:
+    resume_buffer = ResumeBuffer(3, keeps=False)
+    for index, ids in parts:
+        resume_buffer.add(message(text(ids, index, finish=1)))
+    assert resume_buffer.finished == {index for index, _ in parts}
+    assert (resume_buffer.tokens, resume_buffer.emitted(), resume_buffer.resumable) == (0, (), False)
+
+
+def test_what_is_kept_is_bounded_and_let_go_when_it_is_too_much() -> None:
+    resume_buffer = ResumeBuffer(1)
+    piece = message(common.ChoiceDelta(token_ids=[1], text="x" * 1024 * 1024))
+    for _ in range(3):
+        resume_buffer.add(piece)
+    assert len(resume_buffer.emitted()[0].text) == 3 * 1024 * 1024
+    resume_buffer.add(piece)
+    resume_buffer.add(piece)
+    assert (resume_buffer.emitted(), resume_buffer.resumable, resume_buffer.keeps) == ((), False, False)
 
 
 def test_text_without_token_ids_cannot_be_resumed() -> None:
@@ -96,10 +116,9 @@ def test_choices_that_ended_are_struck_from_what_a_resuming_node_says() -> None:
     resume_buffer = ResumeBuffer(2)
     resume_buffer.add(message(text([1], 0, finish=1), text([2], 1)))
     late = message(text([9], 0), text([3], 1, finish=1))
-    assert resume_buffer.would_complete(late)
     resume_buffer.without_finished(late)
     assert [(d.index, list(d.token_ids)) for d in late.deltas] == [(1, [3])]
-    assert not resume_buffer.would_complete(message(text([4], 0)))
+    assert resume_buffer.finished == {0}
 
 
 def test_costs_are_millionths_of_a_dollar_and_rounded_up() -> None:

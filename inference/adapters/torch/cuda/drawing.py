@@ -36,7 +36,9 @@ class Fetch:
             self._event.synchronize()
         host = self._host.numpy()
         logprob, entropy, margin = host[1:].astype(np.float32)
-        return Drawn(host[0].astype(np.int32), logprob, entropy, margin, {})
+        # Each is made of all of a row's logits.
+        finite = np.isfinite(host[1:]).all(axis=0)
+        return Drawn(host[0].astype(np.int32), logprob, entropy, margin, {}, finite)
 
 
 def draw(
@@ -51,6 +53,8 @@ def draw(
     For tickets without penalties, biases, constraints or alternatives to report.
     """
     summary, logprob = launched.summary, launched.summary.best_logprob
+    # Logits that are not finite may give any number, which the next step would take for a token.
+    launched.drawn.clamp_(0, runner.spec.vocab_size - 1)
     hot = np.flatnonzero(table.temperature[request_rows] > 0)
     if len(hot):
         request_rows, positions = request_rows[hot], positions[hot]

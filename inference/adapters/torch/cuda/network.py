@@ -46,6 +46,9 @@ class _Run:
 
 def check_supported(config: ModelConfig) -> None:
     """Raises UnsupportedModel for what these kernels do not have; plain torch runs it."""
+    missing = config.only_in_torch()
+    if missing is not None:
+        raise UnsupportedModel(f"{config.name}: no CUDA kernels for {missing}")
     if config.post_norms or config.activation != "silu":
         raise UnsupportedModel(f"{config.name}: no CUDA kernels for architecture {config.architecture!r}")
     if config.head_dim < 16 or config.head_dim & (config.head_dim - 1):

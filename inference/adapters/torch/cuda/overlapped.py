@@ -18,10 +18,12 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from inference.adapters.torch.batching import step_batch
 from inference.adapters.torch.event_queue import Delivery, TokenOutput
+from inference.adapters.torch.failed_generations import not_finite
 from inference.adapters.torch.generation import Generation
 from inference.adapters.torch.sampling import Drawn
 from inference.adapters.torch.sampling_table import SamplingTable
@@ -33,6 +35,8 @@ from inference.core.scheduling.sequence import Sequence
 
 from .drawing import Fetch, draw
 from .launching import LaunchingRunner
+
+_log = structlog.get_logger("inference.engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,12 @@ class OverlappedStepper(Stepper):
             return read + super().step()
         self._out = []
         began = time.monotonic()
-        launched = self._launch(began)
+        try:
+            launched = self._launch(began)
+        except Exception as error:
+            # Step by step it shows whether one sequence is to blame, or the device.
+            _log.error("engine.launch_failed", error=type(error).__name__)
+            return self._read_flight() + super().step()
         last, self._flight = self._flight, launched
         if last is not None:
             self._read(last)
@@ -155,11 +164,20 @@ class OverlappedStepper(Stepper):
             return
         drawn = flight.fetch.wait()
         now = time.monotonic()
+        for seq, finite in zip(flight.sequences, drawn.finite.tolist(), strict=True):
+            if not finite and seq.request_row >= 0:
+                self._failed.add(seq.owner, not_finite(seq))
+        self._end_failed()
         rows = np.flatnonzero(np.fromiter((seq.request_row >= 0 for seq in flight.sequences), np.bool_))
         request_rows = np.fromiter((flight.sequences[row].request_row for row in rows), np.intp, len(rows))
         self._confidence.add(request_rows, drawn.logprob[rows], drawn.entropy[rows], drawn.margin[rows])
         for row in rows.tolist():
-            self._read_row(flight.sequences[row], int(flight.places[row]), row, drawn, now)
+            seq = flight.sequences[row]
+            try:
+                self._read_row(seq, int(flight.places[row]), row, drawn, now)
+            except Exception as error:
+                self._failed.add(seq.owner, error)
+        self._end_failed()
         self.meter.add(len(rows), now)
 
     def _read_row(self, seq: Sequence, place: int, row: int, drawn: Drawn, now: float) -> None:
@@ -179,7 +197,7 @@ class OverlappedStepper(Stepper):
             self.scheduler.table.tokens[seq.slot, place] = token
         else:
             seq.tokens[place] = token
-        generation.drawn += 1
+        generation.count(seq.index)
         logprob = (
             TokenLogprob(token, float(drawn.logprob[row])) if self._sampling.logprobs[seq.request_row] >= 0 else None
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import huggingface
 from .config import ModelConfig
-from .errors import ChecksumMismatch, ModelError
+from .errors import ChecksumMismatch, ModelError, UnsupportedModel
 from .weights import Weight
 
 # What a folder's hash covers: other weights or another tokenizer make another revision.
@@ -62,33 +63,89 @@ def _folder_hash(path: Path) -> str:
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every matrix and norm that a model of this config must have."""
+    """Every matrix, norm and bias that a model of this config must have."""
     c = config
-    queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
     shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (c.vocab_size, c.hidden), "norm.weight": (c.hidden,)}
     if not c.tied:
         shapes["lm_head.weight"] = (c.vocab_size, c.hidden)
-    layer: dict[str, tuple[int, ...]] = {
+    for layer in range(c.layers):
+        feed_forward = _expert_shapes(c) if c.has_experts(layer) else _gated("mlp", c.hidden, c.intermediate)
+        named = _attention_shapes(c) | feed_forward
+        for place in c.biases or ():
+            if f"{place}.weight" in named:
+                named[f"{place}.bias"] = named[f"{place}.weight"][:1]
+        shapes |= {f"layers.{layer}.{name}": shape for name, shape in named.items()}
+    return shapes
+
+
+def _attention_shapes(c: ModelConfig) -> dict[str, tuple[int, ...]]:
+    queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    shapes: dict[str, tuple[int, ...]] = {
         "self_attn.q_proj.weight": (queries, c.hidden),
         "self_attn.k_proj.weight": (keys, c.hidden),
         "self_attn.v_proj.weight": (keys, c.hidden),
         "self_attn.o_proj.weight": (c.hidden, queries),
-        "mlp.gate_proj.weight": (c.intermediate, c.hidden),
-        "mlp.up_proj.weight": (c.intermediate, c.hidden),
-        "mlp.down_proj.weight": (c.hidden, c.intermediate),
         "input_layernorm.weight": (c.hidden,),
         "post_attention_layernorm.weight": (c.hidden,),
     }
     if c.qk_norm:
-        layer |= {"self_attn.q_norm.weight": (c.head_dim,), "self_attn.k_norm.weight": (c.head_dim,)}
+        shapes |= {"self_attn.q_norm.weight": (c.head_dim,), "self_attn.k_norm.weight": (c.head_dim,)}
     if c.post_norms:
-        layer |= {"pre_feedforward_layernorm.weight": (c.hidden,), "post_feedforward_layernorm.weight": (c.hidden,)}
-    return shapes | {f"layers.{i}.{name}": shape for i in range(c.layers) for name, shape in layer.items()}
+        shapes |= {"pre_feedforward_layernorm.weight": (c.hidden,), "post_feedforward_layernorm.weight": (c.hidden,)}
+    return shapes
+
+
+def _gated(place: str, hidden: int, inner: int, *experts: int) -> dict[str, tuple[int, ...]]:
+    return {
+        f"{place}.gate_proj.weight": (*experts, inner, hidden),
+        f"{place}.up_proj.weight": (*experts, inner, hidden),
+        f"{place}.down_proj.weight": (*experts, hidden, inner),
+    }
+
+
+def _expert_shapes(c: ModelConfig) -> dict[str, tuple[int, ...]]:
+    assert c.experts is not None  # only asked for layers that have experts
+    shapes = _gated("mlp.experts", c.hidden, c.experts.intermediate, c.experts.count)
+    shapes["mlp.gate.weight"] = (c.experts.count, c.hidden)
+    if c.experts.shared_intermediate:
+        shapes |= _gated("mlp.shared_expert", c.hidden, c.experts.shared_intermediate)
+        shapes["mlp.shared_expert_gate.weight"] = (1, c.hidden)
+    return shapes
 
 
 def _check_complete(path: Path, config: ModelConfig, weights: Mapping[str, Weight]) -> None:
-    for name, shape in expected_shapes(config).items():
+    """Raise ModelError where a tensor is missing, has another shape, or would be left unused."""
+    _check_layers(path, config, weights)
+    expected = expected_shapes(config)
+    for name, shape in expected.items():
         if name not in weights:
-            raise ModelError(f"{path.name}: tensor {name} is missing")
+            raise ModelError(f"{path.name}: tensor {name} is missing{_why(config, name)}")
         if weights[name].shape != shape:
-            raise ModelError(f"{path.name}: tensor {name} has shape {weights[name].shape}, expected {shape}")
+            raise ModelError(f"{weights[name].source} has shape {weights[name].shape}, expected {shape}")
+    for name, weight in weights.items():
+        if name not in expected and not _is_bias(config, name, expected, weight):
+            raise UnsupportedModel(f"{weight.source} is not part of this architecture; its answers would be others")
+
+
+def _check_layers(path: Path, config: ModelConfig, weights: Mapping[str, Weight]) -> None:
+    numbers = [int(name.split(".")[1]) for name in weights if re.match(r"layers\.\d+\.", name)]
+    found = max(numbers, default=-1) + 1
+    if found > config.layers:
+        last = next(weight for name, weight in weights.items() if name.startswith(f"layers.{found - 1}."))
+        raise ModelError(f"{last.source} is of layer {found - 1}, but the config says that there are {config.layers}")
+    if found < config.layers:
+        name = f"layers.{found}.input_layernorm.weight"
+        raise ModelError(
+            f"{path.name}: tensor {name} is missing: the config says {config.layers} layers, the tensors are of {found}"
+        )
+
+
+def _why(config: ModelConfig, name: str) -> str:
+    return ": tie_word_embeddings in config.json is false" if name == "lm_head.weight" and not config.tied else ""
+
+
+def _is_bias(config: ModelConfig, name: str, expected: Mapping[str, tuple[int, ...]], weight: Weight) -> bool:
+    """Whether this is the bias of a projection, in a file that says nothing of biases."""
+    matrix = expected.get(f"{name.removesuffix('.bias')}.weight", ())
+    attention_or_mlp = re.fullmatch(r"layers\.\d+\.(self_attn|mlp)\.[a-z]+_proj\.bias", name)
+    return config.biases is None and attention_or_mlp is not None and weight.shape == matrix[:1]

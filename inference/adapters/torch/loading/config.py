@@ -6,32 +6,40 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from .errors import ModelError
+from .rope import Frequencies, RopeScaling, plain_frequencies, stretch
 
-Architecture = Literal["llama", "qwen2", "qwen3", "gemma3"]
+Architecture = Literal["llama", "qwen2", "qwen3", "gemma3", "mixtral", "qwen2moe", "qwen3moe", "phi3"]
+
+# No published decoder has a tenth of it; a number from a broken file must not be taken for memory.
+MOST_LAYERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class RopeScaling:
-    """How rotary frequencies are stretched for longer contexts.
+class Experts:
+    """Feed-forward layers of which each token passes a few parts, chosen by a router's softmax.
 
-    "linear" divides every frequency by `factor`. "llama3" (Llama 3.1) divides the low ones, keeps the high ones and
-    blends between, by wavelength against `original_context`. "factors" divides frequency i by `factors[i]`, which is
-    how GGUF files carry the result of "llama3".
+    Sources: Shazeer et al., "Outrageously Large Neural Networks", 2017; Jiang et al., "Mixtral of Experts", 2024.
     """
 
-    kind: Literal["linear", "llama3", "factors"]
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_context: int = 8192
-    factors: tuple[float, ...] = ()
+    count: int
+    # How many a token passes, and how wide each is.
+    active: int
+    intermediate: int
+    # The layers that have experts; the others are ordinary.
+    layers: frozenset[int]
+    # The chosen experts' probabilities are divided by their sum.
+    normalized: bool
+    # Width of the expert that every token passes, through a gate of its own; 0: there is none.
+    shared_intermediate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A decoder-only transformer with grouped-query attention, rotary positions and gated feed-forward layers."""
+    """A decoder-only transformer with grouped-query attention, rotary positions and gated feed-forward layers.
+
+    Raises ModelError for numbers that no such network can have.
+    """
 
     architecture: Architecture
     name: str
@@ -49,6 +57,10 @@ class ModelConfig:
     rope_scaling: RopeScaling | None = None
     # Base frequency of the layers with a sliding window; None: the same as the others, scaling included.
     rope_theta_local: float | None = None
+    # Dimensions of a head that are rotated, the first ones; 0: all.
+    rotated: int = 0
+    # What the rotated dimensions are multiplied by. Where all are, `attention_scale` has it and this is 1.
+    rotation_scale: float = 1.0
     activation: Literal["silu", "gelu_tanh"] = "silu"
     # RMS norm of each head's query and key before the rotation (Qwen 3, Gemma 3).
     qk_norm: bool = False
@@ -57,40 +69,66 @@ class ModelConfig:
     embedding_scale: float = 1.0
     # What query-key products are multiplied by.
     attention_scale: float = 1.0
+    # The limit c of logits: x becomes c * tanh(x / c); 0: none.
+    logit_softcap: float = 0.0
     # One entry a layer: how many positions back a token sees, itself included; 0 = all.
     windows: tuple[int, ...] = ()
     # The output layer shares the embedding's weights.
     tied: bool = False
+    # None: every feed-forward layer is ordinary.
+    experts: Experts | None = None
+    # The projections that have a bias, as "self_attn.q_proj"; None: whichever the file has one for.
+    biases: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        counts = ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocab_size", "context_length")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ModelError(f"{self.name}: {name} is {getattr(self, name)}")
+        for name in ("norm_eps", "rope_theta", "attention_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ModelError(f"{self.name}: {name} is {getattr(self, name)}")
+        if self.heads % self.kv_heads:
+            raise ModelError(f"{self.name}: {self.heads} heads cannot share {self.kv_heads} key-value heads")
+        if self.rotary_dims % 2 or not 0 < self.rotary_dims <= self.head_dim:
+            raise ModelError(
+                f"{self.name}: {self.rotary_dims} of a head's {self.head_dim} dimensions cannot be rotated"
+            )
+        if self.experts is not None and not 0 < self.experts.active <= self.experts.count:
+            raise ModelError(f"{self.name}: {self.experts.active} of {self.experts.count} experts for a token")
+        factors = self.rope_scaling.factors if self.rope_scaling is not None else ()
+        if factors and len(factors) != self.rotary_dims // 2:
+            raise ModelError(f"{self.name}: {len(factors)} rope factors for {self.rotary_dims // 2} frequencies")
 
     @property
     def group(self) -> int:
         """Query heads that share one key-value head."""
         return self.heads // self.kv_heads
 
+    @property
+    def rotary_dims(self) -> int:
+        """Dimensions of a head that are rotated."""
+        return self.rotated or self.head_dim
+
     def kv_values_per_token(self) -> int:
         """Numbers that one token's keys and values are, over all layers."""
         return 2 * self.layers * self.kv_heads * self.head_dim
 
-    def inverse_frequencies(self, layer: int) -> NDArray[np.float32]:
-        """The layer's rotary frequencies in radians a position, [head_dim / 2]."""
+    def has_experts(self, layer: int) -> bool:
+        """Whether the layer's feed-forward part is experts."""
+        return self.experts is not None and layer in self.experts.layers
+
+    def only_in_torch(self) -> str | None:
+        """What this model has that the kernels have not, in a few words; None: nothing."""
+        if self.experts is not None:
+            return "a mixture of experts"
+        if self.rotary_dims != self.head_dim:
+            return f"{self.rotary_dims} rotated dimensions of {self.head_dim}"
+        return "soft-capped logits" if self.logit_softcap else None
+
+    def inverse_frequencies(self, layer: int) -> Frequencies:
+        """The layer's rotary frequencies in radians a position, [rotary_dims / 2]."""
         local = self.windows[layer] > 0 and self.rope_theta_local is not None
         theta = self.rope_theta_local if local and self.rope_theta_local is not None else self.rope_theta
-        exponents = np.arange(0, self.head_dim, 2, dtype=np.float32) / np.float32(self.head_dim)
-        frequencies = (1.0 / np.power(np.float32(theta), exponents)).astype(np.float32)
-        return frequencies if local or self.rope_scaling is None else _stretch(frequencies, self.rope_scaling)
-
-
-def _stretch(frequencies: NDArray[np.float32], scaling: RopeScaling) -> NDArray[np.float32]:
-    if scaling.kind == "linear":
-        return (frequencies / scaling.factor).astype(np.float32)
-    if scaling.kind == "factors":
-        return (frequencies / np.asarray(scaling.factors, dtype=np.float32)).astype(np.float32)
-    wavelengths = 2 * math.pi / frequencies
-    maximum = scaling.original_context / scaling.low_freq_factor
-    minimum = scaling.original_context / scaling.high_freq_factor
-    share = (scaling.original_context / wavelengths - scaling.low_freq_factor) / (
-        scaling.high_freq_factor - scaling.low_freq_factor
-    )
-    blended = (1 - share) * frequencies / scaling.factor + share * frequencies
-    stretched = np.where(wavelengths > maximum, frequencies / scaling.factor, blended)
-    return np.where(wavelengths < minimum, frequencies, stretched).astype(np.float32)
+        frequencies = plain_frequencies(theta, self.rotary_dims)
+        return frequencies if local or self.rope_scaling is None else stretch(frequencies, self.rope_scaling, theta)

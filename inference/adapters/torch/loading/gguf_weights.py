@@ -16,7 +16,7 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from .gguf_file import GgufFile, GgufTensor
-from .weights import GROUP, Grouped
+from .weights import GROUP, Grouped, check_finite, finite, not_finite
 
 _HALVES = {Kind.F16: torch.float16, Kind.BF16: torch.bfloat16}
 _BITS = (
@@ -36,6 +36,11 @@ class GgufWeight:
     rows: NDArray[np.int64] | None = None
 
     @property
+    def source(self) -> str:
+        """See Weight."""
+        return f"{self.file.path.name}: tensor {self.tensor.name}"
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Rows first."""
         return self.tensor.shape
@@ -49,19 +54,23 @@ class GgufWeight:
         """Floats as they are; float32 from blocks."""
         if self.tensor.kind in _HALVES:
             halves = torch.from_numpy(self.file.raw(self.tensor).copy()).view(_HALVES[self.tensor.kind])
-            shaped = halves.view(self.tensor.shape)
+            shaped = check_finite(halves.view(self.tensor.shape), self.source)
             return shaped if self.rows is None else shaped[torch.from_numpy(self.rows)]
-        values = np.asarray(dequantize(self.file.raw(self.tensor), self.tensor.kind), dtype=np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused by name below
+            values = np.asarray(dequantize(self.file.raw(self.tensor), self.tensor.kind), dtype=np.float32)
         values = values.reshape(self.tensor.shape)
         ordered = values if self.rows is None else values[self.rows]
-        return torch.from_numpy(np.require(ordered, requirements=["C", "W"]))
+        return check_finite(torch.from_numpy(np.require(ordered, requirements=["C", "W"])), self.source)
 
     def grouped(self) -> Grouped | None:
         """Codes of a block format in groups of 32; None for the others."""
         decode = _DECODERS.get(self.tensor.kind)
         if decode is None:
             return None
-        grouped = decode(self.file.raw(self.tensor))
+        with np.errstate(invalid="ignore", over="ignore"):
+            grouped = decode(self.file.raw(self.tensor))
+        if not finite(grouped):
+            raise not_finite(self.source)
         return grouped if self.rows is None else grouped.take_rows(self.rows)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from .errors import ModelError
 
 GROUP = 32
 
@@ -51,11 +54,20 @@ def quantize(dense: NDArray[np.float32], bits: int) -> Grouped:
 
 
 def _half(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return values.astype(np.float16).astype(np.float32)
+    with np.errstate(over="ignore"):  # `rounded` finds what became infinite
+        return values.astype(np.float16).astype(np.float32)
 
 
 class Weight(Protocol):
-    """A matrix [out, in] or a vector, not yet read."""
+    """A matrix [out, in], one for each expert, or a vector; not yet read.
+
+    Reading raises ModelError, naming `source`, where a value is not finite.
+    """
+
+    @property
+    def source(self) -> str:
+        """The file and the tensor in it, as errors name them."""
+        ...
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,3 +86,92 @@ class Weight(Protocol):
     def grouped(self) -> Grouped | None:
         """The file's own integer codes; None where it holds floats, or codes in no groups of 32."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows `start` to `stop` of a matrix that holds several projections."""
+
+    whole: Weight
+    start: int
+    stop: int
+
+    @property
+    def source(self) -> str:
+        """The matrix that these rows are of."""
+        return self.whole.source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows first."""
+        return (self.stop - self.start, *self.whole.shape[1:])
+
+    @property
+    def bits(self) -> int:
+        """As the matrix."""
+        return self.whole.bits
+
+    def dense(self) -> torch.Tensor:
+        """The rows, in memory of their own."""
+        return self.whole.dense()[self.start : self.stop].clone()
+
+    def grouped(self) -> Grouped | None:
+        """The rows' codes."""
+        grouped = self.whole.grouped()
+        return None if grouped is None else grouped.take_rows(np.arange(self.start, self.stop))
+
+
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """The same matrix of every expert, [experts, out, in]."""
+
+    parts: Sequence[Weight]
+
+    @property
+    def source(self) -> str:
+        """The first expert's."""
+        return self.parts[0].source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Experts first."""
+        return (len(self.parts), *self.parts[0].shape)
+
+    @property
+    def bits(self) -> int:
+        """As the first expert's."""
+        return self.parts[0].bits
+
+    def dense(self) -> torch.Tensor:
+        """All experts' weights."""
+        return torch.stack([part.dense() for part in self.parts])
+
+    def grouped(self) -> Grouped | None:
+        """None: experts are used as floats."""
+        return None
+
+
+def rounded(weight: Weight, bits: int) -> Grouped:
+    """The weight in codes of so many bits. Raises ModelError where its values are beyond what scales can hold."""
+    with np.errstate(invalid="ignore"):
+        grouped = quantize(weight.dense().float().numpy(), bits)
+    if not finite(grouped):
+        raise ModelError(f"{weight.source} holds values too large for int{bits}; choose another precision")
+    return grouped
+
+
+def finite(grouped: Grouped) -> bool:
+    """Whether all the weights that the codes stand for are finite numbers."""
+    return bool(np.isfinite(grouped.scales).all() and np.isfinite(grouped.minimums).all())
+
+
+def not_finite(source: str) -> ModelError:
+    """The error about a tensor that no answer can be computed with."""
+    return ModelError(f"{source} holds values that are not finite (NaN or infinity): the file is damaged")
+
+
+def check_finite(values: torch.Tensor, source: str) -> torch.Tensor:
+    """The values themselves. Raises ModelError where one is NaN or infinite."""
+    if not bool(values.isfinite().all()):
+        raise not_finite(source)
+    return values

@@ -110,8 +110,8 @@ class Serving(RuleBasedStateMachine):
         rows = scheduler.rows
         if draft and len(rows):
             decoding = rows[table.length[rows] - table.computed[rows] == 1]
-            for row, memory_check in zip(decoding, scheduler.draft_capacity(decoding), strict=True):
-                table.drafted[row] = min(2, memory_check)
+            for row, room in zip(decoding, scheduler.draft_capacity(decoding), strict=True):
+                table.drafted[row] = min(2, room)
                 table.tokens[row, table.length[row] : table.length[row] + table.drafted[row]] = 1
         scheduled = scheduler.schedule()
         if scheduled is None:

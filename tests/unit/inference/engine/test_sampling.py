@@ -115,7 +115,7 @@ def test_penalty_counts_follow_what_is_drawn():
     _, table = sampler()
     enter(table, 0, prompt=range(3), frequency_penalty=1.0)
     for token in [*range(100), 7, 7]:
-        table.count(np.array([0]), np.array([token], np.int32))
+        table.count(0, token)
     changes = table.adjustments(np.array([0]))
     shift = dict(zip(changes.token.tolist(), changes.shift.tolist(), strict=True))
     assert len(shift) == 100

@@ -26,8 +26,8 @@ def test_no_slot_is_lost_or_lent_twice(steps: list[tuple[str, int, int]]) -> Non
         held: list[Ticket] = []
         for action, number, priority in steps:
             if action == "enqueue":
-                memory_check = 3 - slots.running + 4 - slots.queued
-                if number <= memory_check:
+                room = 3 - slots.running + 4 - slots.queued
+                if number <= room:
                     held += slots.enqueue(number, priority)
                 else:
                     with pytest.raises(EngineOverloaded) as refused:

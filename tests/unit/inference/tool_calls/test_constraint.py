@@ -10,7 +10,7 @@ import xgrammar
 from google.protobuf import json_format
 
 from headrace.common.v1.chat_pb2 import ChatPrompt
-from inference.adapters.torch.grammar import Compiler
+from inference.adapters.torch.constraints.compiler import Compiler
 from inference.core.checks import RequestError
 from inference.core.port import Constraint, ConstraintKind
 from inference.core.tool_calls.constraint import constraint_of

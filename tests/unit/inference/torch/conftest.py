@@ -31,6 +31,15 @@ _LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+_YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}
+_LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0 + 0.1 * i for i in range(12)],
+    "long_factor": [2.0 + i for i in range(12)],
+    "partial_rotary_factor": 0.75,
+}
+_EXPERTS: dict[str, Any] = {"num_experts": 6, "moe_intermediate_size": 48, "num_experts_per_tok": 2}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "llama2": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**SMALL, tie_word_embeddings=False)),
     "llama3": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**SMALL, rope_parameters=_LLAMA3, tie_word_embeddings=True)),
@@ -42,7 +51,22 @@ FAMILIES: dict[str, Callable[[], Any]] = {
             **SMALL | {"num_hidden_layers": 7}, head_dim=32, sliding_window=24, query_pre_attn_scalar=48
         )
     ),
+    "mixtral": lambda: hf.MixtralForCausalLM(hf.MixtralConfig(**SMALL, num_local_experts=5)),
+    "qwen2moe": lambda: hf.Qwen2MoeForCausalLM(
+        hf.Qwen2MoeConfig(**SMALL, **_EXPERTS, shared_expert_intermediate_size=64, mlp_only_layers=[1])
+    ),
+    "qwen3moe": lambda: hf.Qwen3MoeForCausalLM(
+        hf.Qwen3MoeConfig(**SMALL, **_EXPERTS, head_dim=32, norm_topk_prob=True)
+    ),
+    "phi3": lambda: hf.Phi3ForCausalLM(hf.Phi3Config(**SMALL, pad_token_id=0, sliding_window=24)),
+    "phi4": lambda: hf.Phi3ForCausalLM(
+        hf.Phi3Config(**SMALL, pad_token_id=0, rope_parameters=_LONGROPE, original_max_position_embeddings=128)
+    ),
+    "yarn": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**SMALL, rope_parameters=_YARN)),
 }
+
+# What the native kernels leave to plain torch.
+IN_TORCH = ("mixtral", "qwen2moe", "qwen3moe", "phi4")
 
 
 def write_model(family: str, folder: Path) -> Any:
@@ -72,6 +96,20 @@ def kernels() -> None:
 @pytest.fixture(scope="session", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A model folder and the transformers model that it was written from."""
+    folder = tmp_path_factory.mktemp("model") / request.param
+    return folder, write_model(request.param, folder)
+
+
+@pytest.fixture(scope="session", params=[name for name in FAMILIES if name not in IN_TORCH])
+def native_family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """As `family`, of those that the native kernels run."""
+    folder = tmp_path_factory.mktemp("model") / request.param
+    return folder, write_model(request.param, folder)
+
+
+@pytest.fixture(scope="session", params=IN_TORCH)
+def torch_family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """As `family`, of those that plain torch runs."""
     folder = tmp_path_factory.mktemp("model") / request.param
     return folder, write_model(request.param, folder)
 

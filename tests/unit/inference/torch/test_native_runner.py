@@ -32,9 +32,9 @@ def load(folder: Path, precision: Any = "int8", kv_precision: Any = "auto") -> M
 
 
 @pytest.mark.parametrize("precision", ["int4", "int8", "bfloat16"])
-def test_agrees_with_its_torch_twin(family: tuple[Path, Any], precision: str) -> None:
+def test_agrees_with_its_torch_twin(native_family: tuple[Path, Any], precision: str) -> None:
     """A prompt, then decode beside a second prompt; what is left is rounding that fell the other way."""
-    folder, _ = family
+    folder, _ = native_family
     native, twin = load(folder, precision), QuantizedTwin(folder, precision, 64)
     for step in (
         batch([(0, 0, TEXT[:33])]),

@@ -43,7 +43,8 @@ class InferenceStub:
 
     Errors: INVALID_ARGUMENT (the field is named in ErrorInfo.metadata["field"]; CONTEXT_TOO_LONG,
     UNSUPPORTED_CONSTRAINT), NOT_FOUND (model or adapter), RESOURCE_EXHAUSTED (queue full; with RetryInfo),
-    DEADLINE_EXCEEDED, UNAVAILABLE (draining, engine failed).
+    DEADLINE_EXCEEDED, INTERNAL (GENERATION_FAILED, NON_FINITE_LOGITS: this generation alone), UNAVAILABLE (draining,
+    engine failed).
     Retry: safe while no message arrived; afterwards only by `resume`. Cancelling frees the slot and its KV blocks
     within one step.
     """
@@ -82,7 +83,8 @@ class InferenceAsyncStub(InferenceStub):
 
     Errors: INVALID_ARGUMENT (the field is named in ErrorInfo.metadata["field"]; CONTEXT_TOO_LONG,
     UNSUPPORTED_CONSTRAINT), NOT_FOUND (model or adapter), RESOURCE_EXHAUSTED (queue full; with RetryInfo),
-    DEADLINE_EXCEEDED, UNAVAILABLE (draining, engine failed).
+    DEADLINE_EXCEEDED, INTERNAL (GENERATION_FAILED, NON_FINITE_LOGITS: this generation alone), UNAVAILABLE (draining,
+    engine failed).
     Retry: safe while no message arrived; afterwards only by `resume`. Cancelling frees the slot and its KV blocks
     within one step.
     """
@@ -124,7 +126,8 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT (the field is named in ErrorInfo.metadata["field"]; CONTEXT_TOO_LONG,
         UNSUPPORTED_CONSTRAINT), NOT_FOUND (model or adapter), RESOURCE_EXHAUSTED (queue full; with RetryInfo),
-        DEADLINE_EXCEEDED, UNAVAILABLE (draining, engine failed).
+        DEADLINE_EXCEEDED, INTERNAL (GENERATION_FAILED, NON_FINITE_LOGITS: this generation alone), UNAVAILABLE (draining,
+        engine failed).
         Retry: safe while no message arrived; afterwards only by `resume`. Cancelling frees the slot and its KV blocks
         within one step.
         """

@@ -11,7 +11,7 @@ import pytest
 import torch
 import xgrammar
 
-from inference.adapters.torch.grammar import Compiler, GrammarState
+from inference.adapters.torch.constraints.compiler import Compiler, GrammarState
 from inference.adapters.torch.logits import allowed_tokens
 from inference.core.port import Constraint, ConstraintKind, Finish, UnsupportedConstraint
 from tests.unit.inference.engine.driving import VOCABULARY, ask, request, serving, text

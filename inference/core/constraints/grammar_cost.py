@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from inference.core.regex_size import written_out
+from inference.core.constraints.regex_size import written_out
 
 # Repetitions up to here are written out by the compiler; longer ones are stepped through one by one.
 WRITTEN_OUT = 128

@@ -10,9 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-from inference.core.plain_regex import NotHeldTo
-from inference.core.port import UnsupportedConstraint
-from inference.core.schema_strings import (
+from inference.core.constraints.regex_dialect import NotHeldTo
+from inference.core.constraints.schema_strings import (
     MAX_LEAST,
     MAX_LENGTH,
     MAX_PLACES,
@@ -20,6 +19,7 @@ from inference.core.schema_strings import (
     length_pattern,
     places_in,
 )
+from inference.core.port import UnsupportedConstraint
 
 Schema: TypeAlias = dict[str, Any] | bool
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from inference.core.regex_size import written_out
+from inference.core.constraints.regex_size import written_out
 
 
 @pytest.mark.parametrize(

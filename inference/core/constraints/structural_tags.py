@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from inference.core.grammar_schema import exact
-from inference.core.plain_grammar import check_grammar
-from inference.core.plain_regex import NotHeldTo, plain
+from inference.core.constraints.grammar_dialect import check_grammar
+from inference.core.constraints.json_schema import exact
+from inference.core.constraints.regex_dialect import NotHeldTo, plain
 from inference.core.port import UnsupportedConstraint
 
 

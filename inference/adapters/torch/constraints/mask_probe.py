@@ -13,9 +13,9 @@ import numpy as np
 import torch
 import xgrammar
 
-from inference.core.plain_regex import NotHeldTo
+from inference.core.constraints.regex_dialect import NotHeldTo
 
-from .logits import allowed_tokens
+from ..logits import allowed_tokens
 
 _EVERY = 16
 _WALKS = 2

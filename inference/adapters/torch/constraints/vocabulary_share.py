@@ -12,7 +12,7 @@ _KEPT = 1024
 
 
 class VocabularyShare:
-    """Called with a class of characters as inference.core.grammar_size.members gives it: the share of tokens in it."""
+    """Called with a class of characters (see core.constraints.grammar_cost.members): the share of tokens made of it."""
 
     def __init__(self, vocabulary: Sequence[bytes]) -> None:
         masks = [_characters(token) for token in vocabulary if token]

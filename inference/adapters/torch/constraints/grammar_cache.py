@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from inference.core.compile_queue import CompileQueue
+from inference.core.constraints.compile_queue import CompileQueue
 from inference.core.port import Constraint, ConstraintKind, EngineError
 
 if TYPE_CHECKING:
-    from .grammar import Compiler
+    from .compiler import Compiler
 
 # Of each tenant, so that nobody pushes another's out, and of all: the largest take about 3 MB each.
 KEPT_GRAMMARS, KEPT_IN_ALL = 64, 128
@@ -128,7 +128,7 @@ class Grammars:
 
     def _prepared(self) -> Compiler:
         if self._compiler is None:
-            from .grammar import Compiler  # noqa: PLC0415 -- importing it takes a second that start need not wait for
+            from .compiler import Compiler  # noqa: PLC0415 -- importing it takes a second that start need not wait for
 
             self._compiler = Compiler(self._vocabulary(), self._vocab_size, self._eos_ids, self._threads)
         return self._compiler

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.core.plain_regex import NotHeldTo, plain
+from inference.core.constraints.regex_dialect import NotHeldTo, plain
 
 
 @pytest.mark.parametrize(

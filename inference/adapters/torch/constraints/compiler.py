@@ -1,6 +1,6 @@
 """Grammars that answers are held to, compiled and stepped by xgrammar.
 
-Importing this module takes about a second (xgrammar), which is why `constraints.py` does it on its own thread.
+Importing this module takes about a second (xgrammar), which is why `grammar_cache.py` does it on its own thread.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Sequence
 import torch
 import xgrammar
 
-from inference.core.grammar_schema import exact_schema
-from inference.core.grammar_size import WRITTEN_OUT, cost, counted
-from inference.core.plain_grammar import check_grammar
-from inference.core.plain_regex import NotHeldTo, plain
+from inference.core.constraints.grammar_cost import WRITTEN_OUT, cost, counted
+from inference.core.constraints.grammar_dialect import check_grammar
+from inference.core.constraints.json_schema import exact_schema
+from inference.core.constraints.regex_dialect import NotHeldTo, plain
+from inference.core.constraints.schema_strings import becomes_automaton
+from inference.core.constraints.structural_tags import exact_tags
 from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
-from inference.core.schema_strings import becomes_automaton
-from inference.core.structural_tags import exact_tags
 
-from .grammar_probe import MASK_S, Probe
+from .mask_probe import MASK_S, Probe
 from .vocabulary_share import VocabularyShare
 
 # Longer sources, and grammars that they turn into, are not even looked at.
@@ -132,11 +132,12 @@ class GrammarState:
     def allowed(self, drafts: Sequence[int]) -> int:
         """How many of `drafts` the grammar allows one after the other, short of the end of text. Changes nothing."""
         taken = 0
-        while taken < len(drafts) and self.accept(drafts[taken]):
-            taken += 1
-        inside = taken - self.ended
-        self._matcher.rollback(taken)
-        return inside
+        try:
+            while taken < len(drafts) and self.accept(drafts[taken]):
+                taken += 1
+            return taken - self.ended
+        finally:
+            self._matcher.rollback(taken)
 
     def fill(self, words: torch.Tensor, row: int, drafts: Sequence[int]) -> None:
         """Write what may come next to row `row`, and after each of `drafts`, which must be allowed, to those after."""

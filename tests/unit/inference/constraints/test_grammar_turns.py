@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.adapters.torch.constraints import KEPT_GRAMMARS, Grammars
-from inference.core.compile_queue import MAX_WAITING, CompileQueue
+from inference.adapters.torch.constraints.grammar_cache import KEPT_GRAMMARS, Grammars
+from inference.core.constraints.compile_queue import MAX_WAITING, CompileQueue
 from inference.core.port import Constraint, ConstraintKind, EngineError, EngineOverloaded, UnsupportedConstraint
 from tests.unit.inference.engine.driving import VOCABULARY, serving, text
 from tests.unit.inference.engine.fake_runner import FakeRunner

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from inference.core.plain_regex import NotHeldTo, plain
-from inference.core.regex_size import written_out
+from inference.core.constraints.regex_dialect import NotHeldTo, plain
+from inference.core.constraints.regex_size import written_out
 
 # The most that a `maxLength` can be; longer ones are counted in 32 bits.
 MAX_LENGTH = 2**31 - 1
@@ -25,7 +25,7 @@ _LENGTHS = re.compile(re.escape(_PLAIN) + r"\{\d+,\d*\}")
 def length_pattern(minimum: int, maximum: int | None) -> str | None:
     """Lengths as an expression: the compiler's own rule for them lets raw control characters into the string.
 
-    Characters that JSON would have to escape are left out. None for what grammar_size.counted makes of longer ones.
+    Characters that JSON would have to escape are left out. None for what grammar_cost.counted makes of longer ones.
     """
     if maximum is not None and maximum > AUTOMATON_COUNT:
         return None

@@ -8,7 +8,7 @@ import string
 
 import pytest
 
-from inference.adapters.torch.grammar import MAX_WALKS, Compiler, GrammarState
+from inference.adapters.torch.constraints.compiler import MAX_WALKS, Compiler, GrammarState
 from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
 
 BYTES = [*(bytes([i]) for i in range(256)), b""]

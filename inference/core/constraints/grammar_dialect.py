@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from inference.core.grammar_size import unescaped
-from inference.core.plain_regex import NotHeldTo
-from inference.core.schema_strings import checked_pattern
+from inference.core.constraints.grammar_cost import unescaped
+from inference.core.constraints.regex_dialect import NotHeldTo
+from inference.core.constraints.schema_strings import checked_pattern
 
 # Comments, literals and classes are passed over; a name in brackets before `::=` is a rule's options.
 _PART = re.compile(

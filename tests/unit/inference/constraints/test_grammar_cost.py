@@ -5,9 +5,9 @@ import string
 
 import pytest
 
-from inference.core.grammar_size import OTHERS, cost, counted, members
-from inference.core.plain_grammar import check_grammar
-from inference.core.plain_regex import NotHeldTo
+from inference.core.constraints.grammar_cost import OTHERS, cost, counted, members
+from inference.core.constraints.grammar_dialect import check_grammar
+from inference.core.constraints.regex_dialect import NotHeldTo
 
 
 def letters(bits: int) -> float:

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 import torch
 
-from inference.adapters.torch import grammar
-from inference.adapters.torch.grammar import GRACE_S, MASK_S, Compiler, GrammarState
+from inference.adapters.torch.constraints import compiler
+from inference.adapters.torch.constraints.compiler import GRACE_S, MASK_S, Compiler, GrammarState
 from inference.core.port import Constraint, ConstraintKind, Finish, UnsupportedConstraint
 from tests.unit.inference.engine.driving import VOCABULARY, ask, request, serving
 from tests.unit.inference.engine.fake_runner import FakeRunner
@@ -28,7 +28,7 @@ def clock(monkeypatch):
             return self.now
 
     stepped = Clock()
-    monkeypatch.setattr(grammar, "time", stepped)
+    monkeypatch.setattr(compiler, "time", stepped)
     return stepped
 
 

@@ -1,0 +1,1 @@
+"""Constrained decoding with xgrammar: compiling, keeping and stepping grammars. See inference.core.constraints."""
