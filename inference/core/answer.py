@@ -169,17 +169,23 @@ def _readable(raw: bytes) -> str:
 
 def merge(deltas: list[pb.ChoiceDelta]) -> list[pb.ChoiceDelta]:
     """The same gains in as few deltas as possible: one a choice, in the order in which the choices came."""
-    merged: dict[int, pb.ChoiceDelta] = {}
+    by_choice: dict[int, list[pb.ChoiceDelta]] = {}
     for delta in deltas:
-        if (earlier := merged.get(delta.index)) is None:
-            merged[delta.index] = delta
-            continue
-        # Strings do not merge by appending, repeated fields do.
-        text, refusal = earlier.text + delta.text, earlier.refusal + delta.refusal
-        earlier.MergeFrom(delta)
-        earlier.text, earlier.refusal = text, refusal
-        _join_calls(earlier)
-    return list(merged.values())
+        by_choice.setdefault(delta.index, []).append(delta)
+    return [_merged(group) for group in by_choice.values()]
+
+
+def _merged(deltas: list[pb.ChoiceDelta]) -> pb.ChoiceDelta:
+    first, *later = deltas
+    if not later:
+        return first
+    # Strings do not merge by appending, repeated fields do.
+    text, refusal = "".join(delta.text for delta in deltas), "".join(delta.refusal for delta in deltas)
+    for delta in later:
+        first.MergeFrom(delta)
+    first.text, first.refusal = text, refusal
+    _join_calls(first)
+    return first
 
 
 def _call_ids(request: EngineRequest, choice: int, form: Format | None) -> CallId:
@@ -198,11 +204,17 @@ def _join_calls(delta: pb.ChoiceDelta) -> None:
     """Leave one piece for each call: OpenAI's client loses what else a chunk says of one."""
     if len(delta.tool_calls) < 2:
         return
-    joined: dict[int, pb.ToolCallDelta] = {}
+    pieces: dict[int, list[pb.ToolCallDelta]] = {}
     for piece in delta.tool_calls:
-        call = joined.setdefault(piece.index, pb.ToolCallDelta(index=piece.index))
-        call.id += piece.id
-        call.name += piece.name
-        call.arguments_json += piece.arguments_json
+        pieces.setdefault(piece.index, []).append(piece)
+    joined = [
+        pb.ToolCallDelta(
+            index=index,
+            id="".join(piece.id for piece in group),
+            name="".join(piece.name for piece in group),
+            arguments_json="".join(piece.arguments_json for piece in group),
+        )
+        for index, group in pieces.items()
+    ]
     del delta.tool_calls[:]
-    delta.tool_calls.extend(joined.values())
+    delta.tool_calls.extend(joined)

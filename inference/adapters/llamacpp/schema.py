@@ -6,9 +6,10 @@ answer would then break the promise unnoticed. So a schema is held against the k
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
+
+from inference.core.tool_calls.documents import read_json
 
 _TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 _ANNOTATIONS = frozenset({"title", "description", "default", "examples", "$schema", "$id", "$comment"})
@@ -50,9 +51,9 @@ class SchemaError(ValueError):
 def parse_schema(source: str) -> dict[str, Any]:
     """The schema, if every keyword in it is kept. Raises SchemaError."""
     try:
-        schema = json.loads(source)
+        schema = read_json(source)
     except ValueError as error:
-        raise SchemaError(f"not JSON: {error}") from error
+        raise SchemaError(str(error)) from error
     if not isinstance(schema, dict):
         raise SchemaError("not an object")
     _check(schema, "#", schema, 0)

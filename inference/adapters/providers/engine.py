@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
 
+from headrace.common.v1.generation_pb2 import ChoiceDelta, GenerationSummary
 from headrace.inference.v1.inference_pb2 import ModelCard
 from inference.adapters.providers.credentials import Credentials
 from inference.adapters.providers.transport import Transport
@@ -18,6 +19,7 @@ from inference.core.chat_port import ChatEvent, ChatRequest
 from inference.core.meter import RateMeter
 from inference.core.port import EngineLoad
 from inference.core.providers import failures
+from inference.core.providers.chunks import BadChunk
 from inference.core.providers.dialect import Dialect, Reader
 from inference.core.providers.sse import SseError, SseEvent, SseParser
 from mesh.errors import MeshError, ResourceExhausted, Unavailable
@@ -91,34 +93,59 @@ class ProviderEngine:
 
     async def _answer(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         call, reader = self._dialect.call(request), self._dialect.reader(request)
+        parser, unread = SseParser(), None
         async with self._transport.post(call, self._credentials.key()) as body:
-            async with aclosing(self._events(body, reader)) as events:
+            async with aclosing(self._events(body, parser, reader)) as events:
                 async for event in events:
-                    for delta in reader.take(event):
+                    try:
+                        deltas = reader.take(event)
+                    except BadChunk as error:
+                        # One that cannot be read need not end an answer that comes to its own end all the same.
+                        if unread is not None:
+                            raise
+                        unread = error
+                        continue
+                    for delta in deltas:
                         self._meter.add(1, time.monotonic())
                         yield delta
                     if reader.done:
                         break
-            last, summary = reader.end()
+            try:
+                last, summary = _end(parser, reader)
+            except MeshError as error:
+                raise (unread or error) from error
         for delta in last:
             yield delta
         yield summary
 
-    async def _events(self, body: aiohttp.StreamReader, reader: Reader) -> AsyncGenerator[SseEvent, None]:
+    async def _events(
+        self, body: aiohttp.StreamReader, parser: SseParser, reader: Reader
+    ) -> AsyncGenerator[SseEvent, None]:
         """The stream's events until it ends. Only what the reader calls progress winds the timers up again."""
-        parser = SseParser()
         due = time.monotonic() + self._timers.first_token_s
         seen = 0
-        while chunk := await _read(body, due, "GAP_TIMEOUT" if seen else "FIRST_TOKEN_TIMEOUT"):
-            try:
-                events = parser.feed(chunk)
-            except SseError as error:
-                raise failures.malformed(str(error)) from error
-            for event in events:
-                yield event
-                if reader.progress > seen:
-                    seen = reader.progress
-                    due = time.monotonic() + self._timers.gap_s
+        try:
+            while chunk := await _read(body, due, "GAP_TIMEOUT" if seen else "FIRST_TOKEN_TIMEOUT"):
+                for event in parser.feed(chunk):
+                    yield event
+                    if reader.progress > seen:
+                        seen = reader.progress
+                        due = time.monotonic() + self._timers.gap_s
+        except SseError as error:
+            raise failures.Malformed(str(error)) from error
+
+
+def _end(parser: SseParser, reader: Reader) -> tuple[list[ChoiceDelta], GenerationSummary]:
+    """The answer's end, with what stands in an event whose empty line is missing. Raises MeshError."""
+    gained: Sequence[ChoiceDelta] = ()
+    try:
+        if not reader.done and (event := parser.finish()) is not None:
+            gained = reader.take(event)
+    except (SseError, failures.Malformed):
+        # Cut within the event: the reader knows whether anything is missing.
+        gained = ()
+    last, summary = reader.end()
+    return [*gained, *last], summary
 
 
 async def _read(body: aiohttp.StreamReader, due: float, reason: str) -> bytes:

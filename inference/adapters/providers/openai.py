@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from inference.adapters.providers.assembly import assemble
 from inference.adapters.providers.settings import Capability, ProviderSettings
 from inference.core.backend import ChatBackend
+from inference.core.providers.call_ids import MISTRAL, OPENAI
 from inference.core.providers.openai import OpenAIDialect
 from inference.core.providers.openai_request import OpenAIOptions
 from inference.core.providers.request_fields import Unsupported
@@ -34,13 +35,17 @@ class OpenAISettings(ProviderSettings):
     stream_usage: bool = True
     # The server knows top_k, min_p, repetition_penalty and ignore_eos (vLLM, SGLang, llama-server).
     extended_sampling: bool = False
+    # Mistral's servers, and vLLM with Mistral's tokenizer, take ids of calls of nine letters and digits only.
+    call_ids: Literal["auto", "any", "mistral"] = "auto"
 
 
 def build(settings: OpenAISettings) -> ChatBackend:
     """The engine. Raises ValueError naming the setting that is wrong."""
-    field = settings.max_tokens_field
+    host = urlsplit(settings.base_url).hostname or ""
+    field, call_ids = settings.max_tokens_field, settings.call_ids
+    if call_ids == "auto":
+        call_ids = "mistral" if host.endswith(".mistral.ai") else "any"
     if field == "auto":
-        host = urlsplit(settings.base_url).hostname or ""
         field = "max_completion_tokens" if host.endswith(_NEWER_FIELD) else "max_tokens"
     options = OpenAIOptions(
         model=settings.upstream_model,
@@ -49,6 +54,7 @@ def build(settings: OpenAISettings) -> ChatBackend:
         stream_usage=settings.stream_usage,
         extended_sampling=settings.extended_sampling,
         api_version=settings.api_version,
+        call_ids=MISTRAL if call_ids == "mistral" else OPENAI,
     )
 
     def authorize(key: Secret) -> Mapping[str, str]:

@@ -135,7 +135,7 @@ async def _refusal(response: aiohttp.ClientResponse, key: Secret) -> MeshError:
         return failures.of_response(response.status, headers, error, time.time())
     if error.message or error.words:
         return failures.of_body(error)
-    return failures.malformed("an answer that is no event stream")
+    return failures.Malformed("an answer that is no event stream")
 
 
 def _redacted(body: bytes, key: Secret) -> bytes:

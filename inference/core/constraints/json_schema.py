@@ -20,6 +20,7 @@ from inference.core.constraints.schema_strings import (
     places_in,
 )
 from inference.core.port import UnsupportedConstraint
+from inference.core.tool_calls.documents import read_json
 
 Schema: TypeAlias = dict[str, Any] | bool
 
@@ -66,9 +67,9 @@ def exact_schema(source: str) -> str:
     Raises UnsupportedConstraint, naming keyword and place, for what an answer could not be held to.
     """
     try:
-        schema = json.loads(source)
+        schema = read_json(source)
     except ValueError as error:
-        raise UnsupportedConstraint(f"the JSON schema is not JSON: {error}") from error
+        raise UnsupportedConstraint(f"the JSON schema cannot be read: {error}") from error
     return json.dumps(exact(schema))
 
 

@@ -9,6 +9,7 @@ from headrace.common.v1 import chat_pb2
 from headrace.common.v1.chat_pb2 import ChatPrompt, ContentPart, Message, ToolCall
 from headrace.common.v1.generation_pb2 import Sampling
 from inference.core.chat_port import ChatRequest
+from inference.core.providers.call_ids import ANTHROPIC, CallIds
 from inference.core.providers.dialect import HttpCall
 from inference.core.providers.request_fields import (
     CHAT,
@@ -107,11 +108,12 @@ def _system(chat: ChatPrompt) -> list[dict[str, Any]] | None:
 def _messages(chat: ChatPrompt) -> list[dict[str, Any]]:
     """The turns. Neighbours of one role become one turn: the results of parallel calls have to stand together."""
     turns: list[dict[str, Any]] = []
+    ids = CallIds(ANTHROPIC)
     for i, message in enumerate(chat.messages):
         if message.role in _SYSTEM:
             continue
         role = "assistant" if message.role == chat_pb2.ROLE_ASSISTANT else "user"
-        blocks = _blocks(message, f"{CHAT}.messages[{i}]")
+        blocks = _blocks(message, f"{CHAT}.messages[{i}]", ids)
         if not blocks:
             continue
         if turns and turns[-1]["role"] == role:
@@ -124,15 +126,15 @@ def _messages(chat: ChatPrompt) -> list[dict[str, Any]]:
     return turns
 
 
-def _blocks(message: Message, field: str) -> list[dict[str, Any]]:
+def _blocks(message: Message, field: str, ids: CallIds) -> list[dict[str, Any]]:
     blocks = [
         _block(part, f"{field}.content[{i}]")
         for i, part in enumerate(message.content)
         if part.WhichOneof("part") == "image" or is_text(part)
     ]
     if message.role == chat_pb2.ROLE_TOOL:
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": blocks}]
-    return blocks + [_tool_use(call, f"{field}.tool_calls[{i}]") for i, call in enumerate(message.tool_calls)]
+        return [{"type": "tool_result", "tool_use_id": ids.of_answer(message.tool_call_id), "content": blocks}]
+    return blocks + [_tool_use(call, f"{field}.tool_calls[{i}]", ids) for i, call in enumerate(message.tool_calls)]
 
 
 def _block(part: ContentPart, field: str) -> dict[str, Any]:
@@ -144,9 +146,9 @@ def _block(part: ContentPart, field: str) -> dict[str, Any]:
     return {"type": "image", "source": {"type": "base64", "media_type": data[0], "data": data[1]}}
 
 
-def _tool_use(call: ToolCall, field: str) -> dict[str, Any]:
+def _tool_use(call: ToolCall, field: str, ids: CallIds) -> dict[str, Any]:
     arguments = json_object(call.arguments_json or "{}", f"{field}.arguments_json")
-    return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
+    return {"type": "tool_use", "id": ids.of_call(call.id), "name": call.name, "input": arguments}
 
 
 def _tools(chat: ChatPrompt) -> dict[str, Any]:
@@ -157,11 +159,11 @@ def _tools(chat: ChatPrompt) -> dict[str, Any]:
             {
                 "name": tool.name,
                 "description": tool.description or None,
-                "input_schema": {"type": "object"} | parameters(tool),
+                "input_schema": {"type": "object"} | parameters(tool, i),
                 "strict": tool.strict or None,
             }
         )
-        for tool in chat.tools
+        for i, tool in enumerate(chat.tools)
     ]
     choice: dict[str, Any] = {"type": _CHOICES.get(chat.tool_choice.mode, "auto")}
     if choice["type"] == "tool":

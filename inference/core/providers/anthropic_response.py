@@ -8,6 +8,7 @@ import msgspec
 
 from headrace.common.v1 import generation_pb2 as pb
 from inference.core.providers import failures
+from inference.core.providers.chunks import Halves, as_json, count, decode, whole
 from inference.core.providers.finishing import Choices
 from inference.core.providers.sse import SseEvent
 
@@ -22,20 +23,8 @@ _FINISH: Final = {
 _TOOL_USE: Final = "tool_use"
 
 
-class _OutputDetails(msgspec.Struct):
-    thinking_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    output_tokens_details: _OutputDetails | None = None
-
-
 class _Message(msgspec.Struct):
-    usage: _Usage | None = None
+    usage: dict[str, Any] | None = None
 
 
 class _Block(msgspec.Struct):
@@ -66,10 +55,10 @@ class _Event(msgspec.Struct):
     message: _Message | None = None
     content_block: _Block | None = None
     delta: _Delta | None = None
-    usage: _Usage | None = None
+    usage: dict[str, Any] | None = None
 
 
-_decoder = msgspec.json.Decoder(_Event)
+_decoder = msgspec.json.Decoder(_Event, strict=False)
 
 
 class AnthropicReader:
@@ -77,7 +66,8 @@ class AnthropicReader:
 
     def __init__(self) -> None:
         self._choices = Choices(1)
-        self._usage = _Usage()
+        self._usage: dict[str, Any] = {}
+        self._halves: Halves[int] = Halves()
         self.done = False
         # By content block: the call's place among the calls, and whether its arguments have begun.
         self._calls: dict[int, int] = {}
@@ -90,12 +80,9 @@ class AnthropicReader:
 
     def take(self, event: SseEvent) -> list[pb.ChoiceDelta]:
         """See Reader."""
-        try:
-            decoded = _decoder.decode(event.data)
-        except msgspec.DecodeError as error:
-            raise failures.malformed("an event that is not a message's") from error
+        decoded = decode(_decoder, event.data, "an event that is not a message's")
         if decoded.type == "error" or event.name == "error":
-            raise failures.of_body(failures.decode_error(event.data.encode()))
+            raise failures.of_body(failures.decode_error(event.data.encode(errors="replace")))
         gained = self._gained(decoded)
         return [gained] if gained is not None else []
 
@@ -103,7 +90,8 @@ class AnthropicReader:
         """See Reader."""
         if not self.done:
             raise failures.ended_early("message_stop")
-        return self._choices.end(), pb.GenerationSummary(usage=_to_usage(self._usage))
+        lost = [self._lost(index, text) for index, text in self._halves.lost()]
+        return lost + self._choices.end(), pb.GenerationSummary(usage=_to_usage(self._usage))
 
     def _gained(self, event: _Event) -> pb.ChoiceDelta | None:
         if event.type == "content_block_start" and event.content_block is not None:
@@ -123,20 +111,21 @@ class AnthropicReader:
     def _start(self, index: int, block: _Block) -> pb.ChoiceDelta | None:
         self._choices.gained()
         if block.type != _TOOL_USE:
-            return pb.ChoiceDelta(text=block.text) if block.text else None
+            return pb.ChoiceDelta(text=self._halves.join(index, block.text)) if block.text else None
         self._calls[index] = place = len(self._calls)
         arguments = ""
         if block.input:
             # Never seen so far: arguments that come whole.
             self._begun.add(index)
-            arguments = msgspec.json.encode(block.input).decode()
-        call = pb.ToolCallDelta(index=place, id=block.id, name=block.name, arguments_json=arguments)
+            arguments = as_json(block.input)
+        self._choices.called(0)
+        call = pb.ToolCallDelta(index=place, id=whole(block.id), name=whole(block.name), arguments_json=arguments)
         return pb.ChoiceDelta(tool_calls=[call])
 
     def _more(self, index: int, delta: _Delta) -> pb.ChoiceDelta | None:
         self._choices.gained()
         if delta.type == "text_delta" and delta.text:
-            return pb.ChoiceDelta(text=delta.text)
+            return pb.ChoiceDelta(text=self._halves.join(index, delta.text))
         if delta.type == "input_json_delta" and delta.partial_json:
             return self._arguments(index, delta.partial_json)
         return None
@@ -147,37 +136,41 @@ class AnthropicReader:
 
     def _arguments(self, index: int, text: str) -> pb.ChoiceDelta:
         if index not in self._calls:
-            raise failures.malformed("arguments of a call that was not begun")
+            raise failures.Malformed("arguments of a call that was not begun")
         self._begun.add(index)
+        text = self._halves.join(index, text)
         return pb.ChoiceDelta(tool_calls=[pb.ToolCallDelta(index=self._calls[index], arguments_json=text)])
 
-    def _ending(self, delta: _Delta, usage: _Usage | None) -> pb.ChoiceDelta | None:
+    def _lost(self, index: int, text: str) -> pb.ChoiceDelta:
+        return self._arguments(index, text) if index in self._calls else pb.ChoiceDelta(text=text)
+
+    def _ending(self, delta: _Delta, usage: dict[str, Any] | None) -> pb.ChoiceDelta | None:
         self._count(usage)
         if delta.stop_reason is None:
             return None
         if delta.stop_reason not in _FINISH:
-            raise failures.malformed("a stop reason that means nothing here")
+            raise failures.Malformed("a stop reason that means nothing here")
         self._choices.finish(0, _FINISH[delta.stop_reason])
         if delta.stop_reason != "refusal":
             return None
         details = delta.stop_details
-        return pb.ChoiceDelta(refusal=(details.explanation if details else None) or "The provider refused to answer.")
+        said = (details.explanation if details else None) or "The provider refused to answer."
+        return pb.ChoiceDelta(refusal=whole(said))
 
-    def _count(self, usage: _Usage | None) -> None:
+    def _count(self, usage: dict[str, Any] | None) -> None:
         """Take over the figures; they are running totals, and each event gives some of them."""
-        for name in _Usage.__struct_fields__ if usage is not None else ():
-            value = getattr(usage, name)
-            if value is not None:
-                setattr(self._usage, name, value)
+        self._usage |= {name: value for name, value in (usage or {}).items() if value is not None}
 
 
-def _to_usage(usage: _Usage) -> pb.Usage:
-    cached = usage.cache_read_input_tokens or 0
-    details = usage.output_tokens_details
+def _to_usage(usage: dict[str, Any]) -> pb.Usage:
+    def tokens(name: str) -> int:
+        return count(usage.get(name))
+
+    cached, details = tokens("cache_read_input_tokens"), usage.get("output_tokens_details")
     return pb.Usage(
         # Anthropic counts what came from the cache, and what went into it, apart.
-        prompt_tokens=(usage.input_tokens or 0) + cached + (usage.cache_creation_input_tokens or 0),
-        completion_tokens=usage.output_tokens or 0,
+        prompt_tokens=count(tokens("input_tokens") + cached + tokens("cache_creation_input_tokens")),
+        completion_tokens=tokens("output_tokens"),
         cached_tokens=cached,
-        reasoning_tokens=(details.thinking_tokens if details else None) or 0,
+        reasoning_tokens=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
     )

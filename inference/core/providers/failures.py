@@ -135,9 +135,11 @@ def cut(error: MeshError) -> StreamCut:
     return StreamCut(error.message, reason=error.reason, metadata=error.metadata)
 
 
-def malformed(what: str) -> Unavailable:
+class Malformed(Unavailable):
     """A provider that does not keep to its own interface."""
-    return Unavailable(f"the provider sent {what}", reason="PROVIDER_MALFORMED")
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the provider sent {what}", reason="PROVIDER_MALFORMED")
 
 
 def ended_early(what: str) -> Unavailable:

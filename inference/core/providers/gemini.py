@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from inference.core.chat_port import ChatRequest
+from inference.core.providers.call_ids import FreshIds
 from inference.core.providers.dialect import HttpCall
 from inference.core.providers.gemini_request import GeminiOptions, to_call
 from inference.core.providers.gemini_response import GeminiReader
@@ -22,6 +21,4 @@ class GeminiDialect:
 
     def reader(self, request: ChatRequest) -> GeminiReader:
         """See Dialect."""
-        # Request ids may be long and hold anything; ids of calls travel to other providers, some of which are strict.
-        call_id = hashlib.sha256(request.context.request_id.encode()).hexdigest()[:16]
-        return GeminiReader(max(1, request.generation.sampling.n), f"call-{call_id}")
+        return GeminiReader(max(1, request.generation.sampling.n), FreshIds.of(request))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
 from headrace.common.v1 import chat_pb2
 from headrace.common.v1.chat_pb2 import ChatPrompt, ContentPart, Message, ToolCall
 from headrace.common.v1.generation_pb2 import Sampling
 from inference.core.chat_port import ChatRequest
+from inference.core.providers.call_ids import OPENAI, CallIds
 from inference.core.providers.dialect import HttpCall
 from inference.core.providers.request_fields import (
     CHAT,
@@ -28,6 +27,7 @@ from inference.core.providers.request_fields import (
     texts,
     without_none,
 )
+from inference.core.tool_calls.documents import read_json
 from mesh.errors import InvalidArgument
 
 _LACKING: Final = {"min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": False}
@@ -111,14 +111,19 @@ def _contents(chat: ChatPrompt) -> list[dict[str, Any]]:
     """The turns. Neighbours of one role become one turn: the results of parallel calls have to stand together."""
     turns: list[dict[str, Any]] = []
     names: dict[str, str] = {}
+    ids = CallIds(OPENAI)
     for i, message in enumerate(chat.messages):
         if message.role in _SYSTEM:
             continue
         field = f"{CHAT}.messages[{i}]"
-        names |= {call.id: call.name for call in message.tool_calls}
+        names |= {ids.of_call(call.id): call.name for call in message.tool_calls}
         role = "model" if message.role == chat_pb2.ROLE_ASSISTANT else "user"
         answers = message.role == chat_pb2.ROLE_TOOL
-        parts = [_result(message, names, field)] if answers else _parts(message, field)
+        parts = (
+            [_result(message, names.get(ids.of_answer(message.tool_call_id)), field)]
+            if answers
+            else _parts(message, field)
+        )
         if turns and turns[-1]["role"] == role:
             turns[-1]["parts"] += parts
         elif parts:
@@ -152,18 +157,19 @@ def _call(call: ToolCall, field: str) -> dict[str, Any]:
     return {"functionCall": {"name": call.name, "args": arguments}, "thoughtSignature": _NO_SIGNATURE}
 
 
-def _result(message: Message, names: dict[str, str], field: str) -> dict[str, Any]:
+def _result(message: Message, name: str | None, field: str) -> dict[str, Any]:
     """A tool's answer. The API finds its call by the function's name, and wants an object."""
-    if message.tool_call_id not in names:
+    if name is None:
         field = f"{field}.tool_call_id"
         raise InvalidArgument(f"{field}: answers no call of this conversation", field=field)
     text = texts(message)
     try:
-        answer = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        answer = read_json(text)
+    except ValueError:
+        # Text like any other, also where it is JSON that nobody could read again.
         answer = text
     response = answer if isinstance(answer, dict) else {"result": answer}
-    return {"functionResponse": {"name": names[message.tool_call_id], "response": response}}
+    return {"functionResponse": {"name": name, "response": response}}
 
 
 def _tools(chat: ChatPrompt, options: GeminiOptions) -> dict[str, Any]:
@@ -176,10 +182,10 @@ def _tools(chat: ChatPrompt, options: GeminiOptions) -> dict[str, Any]:
             {
                 "name": tool.name,
                 "description": tool.description or None,
-                "parametersJsonSchema": parameters(tool),
+                "parametersJsonSchema": parameters(tool, i),
             }
         )
-        for tool in chat.tools
+        for i, tool in enumerate(chat.tools)
     ]
     fields: dict[str, Any] = {"tools": [{"functionDeclarations": declarations}]}
     if mode := _MODES.get(chat.tool_choice.mode):

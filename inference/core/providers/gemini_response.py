@@ -8,6 +8,8 @@ import msgspec
 
 from headrace.common.v1 import generation_pb2 as pb
 from inference.core.providers import failures
+from inference.core.providers.call_ids import FreshIds
+from inference.core.providers.chunks import Halves, as_json, count, decode, whole
 from inference.core.providers.finishing import Choices
 from inference.core.providers.sse import SseEvent
 
@@ -68,37 +70,30 @@ class _Feedback(msgspec.Struct, rename="camel"):
     block_reason: str | None = None
 
 
-class _Usage(msgspec.Struct, rename="camel"):
-    prompt_token_count: int = 0
-    tool_use_prompt_token_count: int = 0
-    candidates_token_count: int = 0
-    thoughts_token_count: int = 0
-    cached_content_token_count: int = 0
-
-
 class _Response(msgspec.Struct, rename="camel"):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _Feedback | None = None
-    usage_metadata: _Usage | None = None
+    usage_metadata: dict[str, Any] | None = None
     error: Any = None
 
 
-_decoder = msgspec.json.Decoder(_Response)
+_decoder = msgspec.json.Decoder(_Response, strict=False)
 
 
 class GeminiReader:
     """See inference.core.providers.dialect.Reader.
 
     The stream has no end of its own: it is over when every candidate has a finish reason and the body ends as HTTP
-    says it does. `call_id` begins the ids of calls, which older models do not name.
+    says it does. `ids` gives ids to calls, which older models do not name.
     """
 
-    def __init__(self, expected: int, call_id: str) -> None:
+    def __init__(self, expected: int, ids: FreshIds) -> None:
         self._expected = expected
         self._choices = Choices(expected)
         self._usage = pb.Usage()
-        self._call_id = call_id
+        self._ids = ids
         self._calls = [0] * expected
+        self._halves: Halves[int] = Halves()
         self.done = False
 
     @property
@@ -108,12 +103,9 @@ class GeminiReader:
 
     def take(self, event: SseEvent) -> list[pb.ChoiceDelta]:
         """See Reader."""
-        try:
-            response = _decoder.decode(event.data)
-        except msgspec.DecodeError as error:
-            raise failures.malformed("a chunk that is not a GenerateContentResponse") from error
+        response = decode(_decoder, event.data, "a chunk that is not a GenerateContentResponse")
         if response.error:
-            raise failures.of_body(failures.decode_error(event.data.encode()))
+            raise failures.of_body(failures.decode_error(event.data.encode(errors="replace")))
         if response.usage_metadata is not None:
             self._usage = _usage(response.usage_metadata)
         if response.prompt_feedback is not None and response.prompt_feedback.block_reason:
@@ -123,7 +115,8 @@ class GeminiReader:
 
     def end(self) -> tuple[list[pb.ChoiceDelta], pb.GenerationSummary]:
         """See Reader."""
-        return self._choices.end(), pb.GenerationSummary(usage=self._usage)
+        lost = [pb.ChoiceDelta(index=index, text=text) for index, text in self._halves.lost()]
+        return lost + self._choices.end(), pb.GenerationSummary(usage=self._usage)
 
     def _blocked(self, reason: str) -> list[pb.ChoiceDelta]:
         for index in range(self._expected):
@@ -137,7 +130,7 @@ class GeminiReader:
         for part in (candidate.content.parts or ()) if candidate.content else ():
             self._choices.gained()
             if part.text and not part.thought:
-                gained.text += part.text
+                gained.text += self._halves.join(index, part.text)
             if part.function_call is not None:
                 gained.tool_calls.append(self._call(index, part.function_call))
         if candidate.logprobs_result is not None:
@@ -149,18 +142,18 @@ class GeminiReader:
     def _finish(self, index: int, reason: str) -> None:
         if reason not in _FINISH:
             # A call that the model garbled, an image it did not draw, "other": nothing to answer with.
-            raise failures.malformed("an answer that it calls failed itself")
-        called = bool(self._calls[index]) and reason == "STOP"
-        self._choices.finish(index, pb.FINISH_REASON_TOOL_CALLS if called else _FINISH[reason])
+            raise failures.Malformed("an answer that it calls failed itself")
+        self._choices.finish(index, _FINISH[reason])
 
     def _call(self, index: int, call: _Named) -> pb.ToolCallDelta:
         place = self._calls[index]
         self._calls[index] += 1
+        self._choices.called(index)
         return pb.ToolCallDelta(
             index=place,
-            id=call.id or f"{self._call_id}-{index}-{place}",
-            name=call.name,
-            arguments_json=msgspec.json.encode(call.args or {}).decode(),
+            id=whole(call.id or "") or self._ids.make(index, place),
+            name=whole(call.name),
+            arguments_json=as_json(call.args or {}),
         )
 
 
@@ -169,22 +162,32 @@ def _logprobs(result: _Logprobs) -> list[pb.TokenLogprob]:
     tops = result.top_candidates or [_Top()] * len(chosen)
     entries = []
     for token, top in zip(chosen, tops, strict=False):
-        entry = pb.TokenLogprob(
-            token_id=token.token_id, text=token.token, raw=token.token.encode(), logprob=token.log_probability
-        )
+        entry = pb.TokenLogprob(**_token(token))
         for other in top.candidates or ():
-            entry.top.add(
-                token_id=other.token_id, text=other.token, raw=other.token.encode(), logprob=other.log_probability
-            )
+            entry.top.add(**_token(other))
         entries.append(entry)
     return entries
 
 
-def _usage(usage: _Usage) -> pb.Usage:
+def _token(token: _Token) -> dict[str, Any]:
+    text = whole(token.token)
+    return {
+        "token_id": token.token_id if -1 <= token.token_id < 1 << 31 else -1,
+        "text": text,
+        "raw": text.encode(),
+        "logprob": token.log_probability,
+    }
+
+
+def _usage(usage: dict[str, Any]) -> pb.Usage:
+    def tokens(name: str) -> int:
+        return count(usage.get(name))
+
+    thoughts = tokens("thoughtsTokenCount")
     return pb.Usage(
-        prompt_tokens=usage.prompt_token_count + usage.tool_use_prompt_token_count,
+        prompt_tokens=count(tokens("promptTokenCount") + tokens("toolUsePromptTokenCount")),
         # Thoughts are billed as output, and counted apart.
-        completion_tokens=usage.candidates_token_count + usage.thoughts_token_count,
-        cached_tokens=usage.cached_content_token_count,
-        reasoning_tokens=usage.thoughts_token_count,
+        completion_tokens=count(tokens("candidatesTokenCount") + thoughts),
+        cached_tokens=tokens("cachedContentTokenCount"),
+        reasoning_tokens=thoughts,
     )

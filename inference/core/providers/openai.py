@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inference.core.chat_port import ChatRequest
+from inference.core.providers.call_ids import FreshIds
 from inference.core.providers.dialect import HttpCall
 from inference.core.providers.openai_request import OpenAIOptions, to_call
 from inference.core.providers.openai_response import OpenAIReader
@@ -20,4 +21,4 @@ class OpenAIDialect:
 
     def reader(self, request: ChatRequest) -> OpenAIReader:
         """See Dialect."""
-        return OpenAIReader(max(1, request.generation.sampling.n))
+        return OpenAIReader(max(1, request.generation.sampling.n), FreshIds.of(request))

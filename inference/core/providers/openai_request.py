@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from headrace.common.v1 import chat_pb2
-from headrace.common.v1.chat_pb2 import ChatPrompt, ContentPart, Message, Tool
+from headrace.common.v1.chat_pb2 import ChatPrompt, ContentPart, Message, Tool, ToolCall
 from headrace.common.v1.generation_pb2 import Generation, Sampling
 from inference.core.chat_port import ChatRequest
+from inference.core.providers.call_ids import OPENAI, CallIds, IdForm
 from inference.core.providers.dialect import HttpCall
 from inference.core.providers.request_fields import (
     CHAT,
@@ -18,6 +19,7 @@ from inference.core.providers.request_fields import (
     image_data,
     optional,
     parameters,
+    past_arguments,
     response_schema,
     seed,
     texts,
@@ -55,6 +57,8 @@ class OpenAIOptions:
     extended_sampling: bool = False
     # Azure's query parameter; empty: none.
     api_version: str = ""
+    # The ids of past calls that the server accepts.
+    call_ids: IdForm = OPENAI
 
 
 def to_call(request: ChatRequest, options: OpenAIOptions) -> HttpCall:
@@ -70,7 +74,7 @@ def to_call(request: ChatRequest, options: OpenAIOptions) -> HttpCall:
         if (maximum := body.pop(options.max_tokens_field, None)) is not None:
             body["max_tokens"] = maximum
         return HttpCall("/completions", body | _completion(generation), query)
-    return HttpCall("/chat/completions", body | _chat(generation), query)
+    return HttpCall("/chat/completions", body | _chat(generation, options), query)
 
 
 def _sampling(sampling: Sampling, options: OpenAIOptions) -> dict[str, Any]:
@@ -106,11 +110,12 @@ def _completion(generation: Generation) -> dict[str, Any]:
     )
 
 
-def _chat(generation: Generation) -> dict[str, Any]:
+def _chat(generation: Generation, options: OpenAIOptions) -> dict[str, Any]:
     chat, sampling = generation.prompt.chat, generation.sampling
+    ids = CallIds(options.call_ids)
     return without_none(
         {
-            "messages": [_message(message, f"{CHAT}.messages[{i}]") for i, message in enumerate(chat.messages)],
+            "messages": [_message(message, f"{CHAT}.messages[{i}]", ids) for i, message in enumerate(chat.messages)],
             "logprobs": True if sampling.logprobs else None,
             "top_logprobs": sampling.top_logprobs if sampling.logprobs and sampling.top_logprobs else None,
             "response_format": _response_format(sampling),
@@ -119,22 +124,26 @@ def _chat(generation: Generation) -> dict[str, Any]:
     )
 
 
-def _message(message: Message, field: str) -> dict[str, Any]:
+def _message(message: Message, field: str, ids: CallIds) -> dict[str, Any]:
     fields: dict[str, Any] = {"role": _ROLES[message.role], "content": _content(message, field)}
     if message.name:
         fields["name"] = message.name
     if message.tool_calls:
         fields["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments_json or "{}"},
-            }
-            for call in message.tool_calls
+            _call(call, f"{field}.tool_calls[{k}]", ids) for k, call in enumerate(message.tool_calls)
         ]
     if message.role == chat_pb2.ROLE_TOOL:
-        fields["tool_call_id"] = message.tool_call_id
+        fields["tool_call_id"] = ids.of_answer(message.tool_call_id)
     return fields
+
+
+def _call(call: ToolCall, field: str, ids: CallIds) -> dict[str, Any]:
+    arguments = past_arguments(call.arguments_json or "{}", f"{field}.arguments_json")
+    return {
+        "id": ids.of_call(call.id),
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
 
 
 def _content(message: Message, field: str) -> str | list[dict[str, Any]] | None:
@@ -159,18 +168,18 @@ def _tools(chat: ChatPrompt) -> dict[str, Any]:
         return {}
     parallel = chat.parallel_tool_calls if chat.HasField("parallel_tool_calls") else None
     return {
-        "tools": [{"type": "function", "function": _function(tool)} for tool in chat.tools],
+        "tools": [{"type": "function", "function": _function(tool, i)} for i, tool in enumerate(chat.tools)],
         "tool_choice": _tool_choice(chat),
         "parallel_tool_calls": parallel,
     }
 
 
-def _function(tool: Tool) -> dict[str, Any]:
+def _function(tool: Tool, place: int) -> dict[str, Any]:
     return without_none(
         {
             "name": tool.name,
             "description": tool.description or None,
-            "parameters": parameters(tool),
+            "parameters": parameters(tool, place),
             "strict": tool.strict or None,
         }
     )

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from headrace.common.v1 import generation_pb2 as pb
 from inference.core.providers import failures
+from inference.core.providers.call_ids import FreshIds
+from inference.core.providers.chunks import Halves, count, decode, whole
 from inference.core.providers.finishing import Choices
+from inference.core.providers.openai_calls import Calls, Function, ToolCall
 from inference.core.providers.sse import SseEvent
 
 _DONE: Final = "[DONE]"
+# In lower case. What servers besides OpenAI's say for it stands behind its word.
 _FINISH: Final = {
-    "stop": pb.FINISH_REASON_STOP,
-    # Together's word for the model's own end.
-    "eos": pb.FINISH_REASON_STOP,
-    "length": pb.FINISH_REASON_LENGTH,
-    "tool_calls": pb.FINISH_REASON_TOOL_CALLS,
-    "function_call": pb.FINISH_REASON_TOOL_CALLS,
-    "content_filter": pb.FINISH_REASON_CONTENT_FILTER,
+    word: reason
+    for reason, words in (
+        (pb.FINISH_REASON_STOP, ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete")),
+        (pb.FINISH_REASON_LENGTH, ("length", "max_tokens", "model_length")),
+        (pb.FINISH_REASON_TOOL_CALLS, ("tool_calls", "function_call", "tool_use")),
+        (pb.FINISH_REASON_CONTENT_FILTER, ("content_filter", "content_policy_violation", "safety", "sensitive")),
+    )
+    for word in words
 }
-
-
-class _Function(msgspec.Struct):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _ToolCall(msgspec.Struct):
-    # Some servers leave it out where there is but one call.
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
 
 
 class _Delta(msgspec.Struct):
     content: str | None = None
     refusal: str | None = None
-    tool_calls: list[_ToolCall] | None = None
+    tool_calls: list[ToolCall] | None = None
+    # The older form of a call.
+    function_call: Function | None = None
     # The model's thoughts, as DeepSeek, vLLM and OpenRouter give them: a sign of work, and not part of the answer.
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -74,35 +70,22 @@ class _Choice(msgspec.Struct):
     logprobs: _Logprobs | None = None
 
 
-class _PromptDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _CompletionDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: Any = None
     error: Any = None
 
 
-_decoder = msgspec.json.Decoder(_Chunk)
+_decoder = msgspec.json.Decoder(_Chunk, strict=False)
 
 
 class OpenAIReader:
     """See inference.core.providers.dialect.Reader."""
 
-    def __init__(self, expected: int) -> None:
+    def __init__(self, expected: int, ids: FreshIds) -> None:
         self._choices = Choices(expected)
+        self._calls = [Calls(partial(ids.make, choice)) for choice in range(expected)]
+        self._halves: Halves[tuple[int, str]] = Halves()
         self._usage = pb.Usage()
         self.done = False
 
@@ -116,13 +99,10 @@ class OpenAIReader:
         if event.data.strip() == _DONE:
             self.done = True
             return []
-        try:
-            chunk = _decoder.decode(event.data)
-        except msgspec.DecodeError as error:
-            raise failures.malformed("a chunk that is not a chat completion's") from error
+        chunk = decode(_decoder, event.data, "a chunk that is not a chat completion's")
         if chunk.error or event.name == "error":
-            raise failures.of_body(failures.decode_error(event.data.encode()))
-        if chunk.usage is not None:
+            raise failures.of_body(failures.decode_error(event.data.encode(errors="replace")))
+        if isinstance(chunk.usage, dict):
             self._usage = _usage(chunk.usage)
         return [delta for choice in chunk.choices or () if (delta := self._delta(choice)) is not None]
 
@@ -130,35 +110,51 @@ class OpenAIReader:
         """See Reader."""
         if not self.done:
             raise failures.ended_early(_DONE)
-        return self._choices.end(), pb.GenerationSummary(usage=self._usage)
+        return self._missing() + self._choices.end(), pb.GenerationSummary(usage=self._usage)
+
+    def _missing(self) -> list[pb.ChoiceDelta]:
+        missing = [
+            pb.ChoiceDelta(index=index, tool_calls=pieces)
+            for index, calls in enumerate(self._calls)
+            if not self._choices.cut_short(index) and (pieces := calls.end())
+        ]
+        return missing + [_of_field(key, text) for key, text in self._halves.lost()]
 
     def _delta(self, choice: _Choice) -> pb.ChoiceDelta | None:
         delta = choice.delta or _Delta(content=choice.text)
+        index = self._choices.checked(choice.index)
         gained = pb.ChoiceDelta(
-            index=self._choices.checked(choice.index),
-            text=delta.content or "",
-            refusal=delta.refusal or "",
-            tool_calls=[_tool_call(call, place) for place, call in enumerate(delta.tool_calls or ())],
+            index=index,
+            text=self._halves.join((index, "text"), delta.content or ""),
+            refusal=self._halves.join((index, "refusal"), delta.refusal or ""),
+            tool_calls=self._called(index, delta),
             logprobs=_logprobs(choice.logprobs) if choice.logprobs else (),
         )
         says = bool(gained.text or gained.refusal or gained.tool_calls or gained.logprobs)
         if says or delta.reasoning_content or delta.reasoning:
             self._choices.gained()
         if choice.finish_reason:
-            if choice.finish_reason not in _FINISH:
-                raise failures.malformed("a finish reason that means nothing")
-            self._choices.finish(choice.index, _FINISH[choice.finish_reason])
+            self._choices.finish(index, _finish(choice.finish_reason))
         return gained if says else None
 
+    def _called(self, index: int, delta: _Delta) -> list[pb.ToolCallDelta]:
+        pieces = list(delta.tool_calls or ())
+        if delta.function_call is not None:
+            pieces.append(ToolCall(index=0, function=delta.function_call))
+        if pieces:
+            self._choices.called(index)
+        return [self._calls[index].take(piece) for piece in pieces]
 
-def _tool_call(call: _ToolCall, place: int) -> pb.ToolCallDelta:
-    function = call.function or _Function()
-    return pb.ToolCallDelta(
-        index=place if call.index is None else call.index,
-        id=call.id or "",
-        name=function.name or "",
-        arguments_json=function.arguments or "",
-    )
+
+def _finish(word: str) -> pb.FinishReason.ValueType:
+    if (reason := _FINISH.get(word.lower())) is None:
+        raise failures.Malformed("a finish reason that means nothing")
+    return reason
+
+
+def _of_field(key: tuple[int, str], text: str) -> pb.ChoiceDelta:
+    index, field = key
+    return pb.ChoiceDelta(index=index, text=text) if field == "text" else pb.ChoiceDelta(index=index, refusal=text)
 
 
 def _logprobs(logprobs: _Logprobs) -> list[pb.TokenLogprob]:
@@ -174,26 +170,26 @@ def _logprobs(logprobs: _Logprobs) -> list[pb.TokenLogprob]:
 
 
 def _token(text: str, logprob: float, raw: list[int] | None, top: list[_Alternative]) -> pb.TokenLogprob:
-    entry = pb.TokenLogprob(token_id=-1, text=text, raw=_raw(text, raw), logprob=logprob)
+    entry = pb.TokenLogprob(token_id=-1, text=whole(text), raw=_raw(text, raw), logprob=logprob)
     for other in top:
-        entry.top.add(token_id=-1, text=other.token, raw=_raw(other.token, other.bytes), logprob=other.logprob)
+        entry.top.add(token_id=-1, text=whole(other.token), raw=_raw(other.token, other.bytes), logprob=other.logprob)
     return entry
 
 
 def _raw(text: str, raw: list[int] | None) -> bytes:
     if raw is None:
-        return text.encode("utf-8", errors="replace")
+        return whole(text).encode()
     try:
         return bytes(raw)
     except ValueError as error:
-        raise failures.malformed("bytes that are none") from error
+        raise failures.Malformed("bytes that are none") from error
 
 
-def _usage(usage: _Usage) -> pb.Usage:
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+def _usage(usage: dict[str, Any]) -> pb.Usage:
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     return pb.Usage(
-        prompt_tokens=usage.prompt_tokens or 0,
-        completion_tokens=usage.completion_tokens or 0,
-        cached_tokens=(prompt.cached_tokens if prompt else None) or 0,
-        reasoning_tokens=(completion.reasoning_tokens if completion else None) or 0,
+        prompt_tokens=count(usage.get("prompt_tokens")),
+        completion_tokens=count(usage.get("completion_tokens")),
+        cached_tokens=count(prompt.get("cached_tokens")) if isinstance(prompt, dict) else 0,
+        reasoning_tokens=count(completion.get("reasoning_tokens")) if isinstance(completion, dict) else 0,
     )

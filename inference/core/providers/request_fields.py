@@ -7,10 +7,9 @@ import enum
 import re
 from typing import Any, Final
 
-import msgspec
-
 from headrace.common.v1.chat_pb2 import ContentPart, ImagePart, Message, ResponseFormat, Tool
 from headrace.common.v1.generation_pb2 import Sampling
+from inference.core.tool_calls.documents import NotJson, read_json, read_object
 from inference.core.tool_calls.parameters import parameters as schema_of
 from mesh.errors import FailedPrecondition, InvalidArgument
 
@@ -72,13 +71,13 @@ def without_none(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def parameters(tool: Tool) -> dict[str, Any]:
-    """A tool's schema. Raises InvalidArgument where it is not an object in JSON."""
+def parameters(tool: Tool, place: int) -> dict[str, Any]:
+    """The schema of the tool at that place. Raises InvalidArgument where it is not an object in JSON."""
     try:
         return schema_of(tool)
     except ValueError as error:
-        field = f"{CHAT}.tools"
-        raise InvalidArgument(f"{field}: the parameters of {tool.name!r}: {error}", field=field) from error
+        field = f"{CHAT}.tools[{place}].parameters_json"
+        raise InvalidArgument(f"{field}: {error}", field=field) from error
 
 
 def response_schema(form: ResponseFormat) -> dict[str, Any]:
@@ -89,12 +88,23 @@ def response_schema(form: ResponseFormat) -> dict[str, Any]:
 def json_object(text: str, field: str) -> dict[str, Any]:
     """An object from JSON text. Raises InvalidArgument naming `field`."""
     try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise InvalidArgument(f"{field}: not JSON", field=field) from error
-    if not isinstance(value, dict):
-        raise InvalidArgument(f"{field}: not a JSON object", field=field)
-    return value
+        return read_object(text)
+    except ValueError as error:
+        raise InvalidArgument(f"{field}: {error}", field=field) from error
+
+
+def past_arguments(text: str, field: str) -> str:
+    """Arguments of a past call as JSON text. What is no JSON passes: models write such, and OpenAI takes it back.
+
+    Raises InvalidArgument naming `field` for JSON that no server could read again.
+    """
+    try:
+        read_json(text)
+    except NotJson:
+        return text
+    except ValueError as error:
+        raise InvalidArgument(f"{field}: {error}", field=field) from error
+    return text
 
 
 def texts(message: Message) -> str:

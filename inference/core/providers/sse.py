@@ -25,13 +25,16 @@ class SseEvent:
 class SseParser:
     """Feeds on chunks cut anywhere, also within a character or between CR and LF.
 
-    Comments, ids and retry times are read over. An event that the stream's end cuts short is never given out.
+    Comments, ids, retry times and events without data are read over. What stands before the stream's end without an
+    empty line behind it is given out by `finish` alone.
     """
 
     def __init__(self, max_line: int = MAX_LINE, max_event: int = MAX_EVENT) -> None:
         self._max_line = max_line
         self._max_event = max_event
         self._rest = bytearray()
+        # So much of it is known to hold no end of a line.
+        self._scanned = 0
         self._data: list[str] = []
         self._size = 0
         self._name = ""
@@ -50,23 +53,40 @@ class SseParser:
             raise SseError(f"a line of more than {self._max_line} bytes")
         return events
 
+    def finish(self) -> SseEvent | None:
+        """At the stream's end: its last event, if the empty line behind it is missing. It may be cut short.
+
+        Raises SseError.
+        """
+        rest, self._rest = bytes(self._rest), bytearray()
+        if rest:
+            self._take(self._without_bom(rest))
+        return self._dispatch()
+
     def _next_line(self) -> bytes | None:
         if self._after_cr and self._rest:
             self._after_cr = False
             if self._rest[0] == 0x0A:
                 del self._rest[0]
-        ends = [i for i in (self._rest.find(b"\n"), self._rest.find(b"\r")) if i >= 0]
-        if not ends:
+        end = self._rest.find(b"\n", self._scanned)
+        carriage = self._rest.find(b"\r", self._scanned, end if end >= 0 else len(self._rest))
+        if carriage >= 0:
+            end = carriage
+        if end < 0:
+            self._scanned = len(self._rest)
             return None
-        end = min(ends)
+        self._scanned = 0
         self._after_cr = self._rest[end] == 0x0D
         line = bytes(self._rest[:end])
         del self._rest[: end + 1]
         if len(line) > self._max_line:
             raise SseError(f"a line of more than {self._max_line} bytes")
+        return self._without_bom(line)
+
+    def _without_bom(self, line: bytes) -> bytes:
         if self._first:
             self._first = False
-            line = line.removeprefix(_BOM)
+            return line.removeprefix(_BOM)
         return line
 
     def _take(self, line: bytes) -> SseEvent | None:
@@ -91,5 +111,6 @@ class SseParser:
     def _dispatch(self) -> SseEvent | None:
         name, data = self._name, self._data
         self._name, self._data, self._size = "", [], 0
-        # Without a data line there is no event, whatever its name.
-        return SseEvent(name, "\n".join(data)) if data else None
+        text = "\n".join(data)
+        # Without data there is no event, whatever its name; some servers send empty data to keep a connection.
+        return SseEvent(name, text) if text.strip() else None

@@ -16,7 +16,11 @@ _NOTHING = {"type": "object", "properties": {}}
 def parameters(tool: Tool) -> dict[str, Any]:
     """The schema, in the caller's order where they kept one. Raises ValueError where it is not an object in JSON."""
     if not tool.parameters_json:
-        return _settled(json_format.MessageToDict(tool.parameters)) or dict(_NOTHING)
+        try:
+            struct = json_format.MessageToDict(tool.parameters)
+        except json_format.Error as error:
+            raise ValueError("a number out of range") from error
+        return _settled(struct) or dict(_NOTHING)
     return read_object(tool.parameters_json) or dict(_NOTHING)
 
 

@@ -214,8 +214,19 @@ def test_tool_calls_arrive_in_pieces() -> None:
 )
 def test_stop_reasons(reason: str, finish: int) -> None:
     """Each has its word in the contract."""
-    deltas, _ = _read(_start(), *_TEXT, *_end(reason))
+    block = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+    said = _block(0, block) if reason == "tool_use" else _TEXT
+    deltas, _ = _read(_start(), *said, *_end(reason))
     assert deltas[-1].finish_reason == finish
+
+
+def test_calls_and_the_stop_reason_agree() -> None:
+    """A choice with calls ends with them, and one without does not."""
+    block = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+    deltas, _ = _read(_start(), *_block(0, block), *_end("end_turn"))
+    assert deltas[-1].finish_reason == pb.FINISH_REASON_TOOL_CALLS
+    deltas, _ = _read(_start(), *_TEXT, *_end("tool_use"))
+    assert deltas[-1].finish_reason == pb.FINISH_REASON_STOP
 
 
 def test_a_refusal_is_told_in_the_providers_words() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from headrace.common.v1 import generation_pb2 as pb
 from inference.core.chat_port import ChatRequest
+from inference.core.providers.call_ids import FreshIds
 from inference.core.providers.gemini import GeminiDialect
 from inference.core.providers.gemini_request import GeminiOptions
 from inference.core.providers.gemini_response import GeminiReader
@@ -16,6 +17,8 @@ from inference.core.providers.request_fields import Unsupported
 from inference.core.providers.sse import SseEvent
 from mesh.errors import FailedPrecondition, InvalidArgument, MeshError
 from tests.unit.inference.providers.asking import IMAGE_TURN, PIXEL, TOOL_TURNS, USER, WEATHER, chat_request
+
+_IDS = FreshIds("r")
 
 
 def _body(request: ChatRequest, unsupported: Unsupported = Unsupported.REFUSE) -> dict[str, Any]:
@@ -93,7 +96,7 @@ def test_an_answer_to_no_call_is_refused() -> None:
 
 
 def _read(*chunks: Any, n: int = 1) -> tuple[list[pb.ChoiceDelta], pb.GenerationSummary]:
-    reader = GeminiReader(n, "call-x")
+    reader = GeminiReader(n, _IDS)
     deltas: list[pb.ChoiceDelta] = []
     for chunk in chunks:
         deltas += reader.take(SseEvent("", chunk if isinstance(chunk, str) else json.dumps(chunk)))
@@ -129,7 +132,7 @@ def test_tool_calls_get_ids() -> None:
     deltas, _ = _read(_parts(call), _parts({"functionCall": {"name": "now", "id": "own"}}), _parts(finish="STOP"))
     calls = [call for d in deltas for call in d.tool_calls]
     assert [(c.index, c.id, c.arguments_json) for c in calls] == [
-        (0, "call-x-0-0", '{"city":"Oslo"}'),
+        (0, _IDS.make(0, 0), '{"city":"Oslo"}'),
         (1, "own", "{}"),
     ]
     assert deltas[-1].finish_reason == pb.FINISH_REASON_TOOL_CALLS

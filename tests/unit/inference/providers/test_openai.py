@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from headrace.common.v1 import generation_pb2 as pb
 from inference.core.chat_port import ChatRequest
+from inference.core.providers.call_ids import FreshIds
 from inference.core.providers.openai_request import OpenAIOptions, to_call
 from inference.core.providers.openai_response import OpenAIReader
 from inference.core.providers.request_fields import Unsupported
@@ -139,7 +140,7 @@ def test_raw_text_goes_to_the_older_endpoint() -> None:
 
 
 def _read(*chunks: dict[str, Any] | str, n: int = 1) -> tuple[list[pb.ChoiceDelta], pb.GenerationSummary]:
-    reader = OpenAIReader(n)
+    reader = OpenAIReader(n, FreshIds("r"))
     deltas: list[pb.ChoiceDelta] = []
     for chunk in chunks:
         if isinstance(chunk, dict) and "error" not in chunk:
@@ -248,7 +249,7 @@ def test_what_is_not_an_answer_never_becomes_one(chunks: tuple[Any, ...], reason
 
 def test_only_work_counts_as_progress() -> None:
     """Empty chunks and the role do not wind the timers up; thoughts do."""
-    reader = OpenAIReader(1)
+    reader = OpenAIReader(1, FreshIds("r"))
     for delta in ({"role": "assistant", "content": ""}, {}):
         reader.take(SseEvent("", json.dumps(_choice(delta))))
     assert reader.progress == 0

@@ -33,7 +33,9 @@ def test_events_survive_any_cutting(
     for name, data in events:
         lines += [f":{comment}", f"event: {name}", *(f"data: {line}" for line in data), "id: 7", ""]
     stream = "".join(line + line_end for line in lines).encode()
-    assert _parse(stream, cuts) == [SseEvent(name, "\n".join(data)) for name, data in events]
+    said = [SseEvent(name, "\n".join(data)) for name, data in events]
+    # As in a browser, what has no data is no event.
+    assert _parse(stream, cuts) == [event for event in said if event.data.strip()]
 
 
 def test_what_the_end_cuts_short_is_not_an_event() -> None:
@@ -64,3 +66,29 @@ def test_bytes_that_are_no_text_are_refused() -> None:
     """A line that is not UTF-8 is an error, not a question mark in somebody's answer."""
     with pytest.raises(SseError):
         SseParser().feed(b"data: \xff\xfe\n\n")
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\r"])
+def test_a_last_event_without_its_empty_line(end: bytes) -> None:
+    """Is asked for at the stream's end; it may have been cut, so it never comes by itself."""
+    parser = SseParser()
+    assert parser.feed(b"data: whole\n\nevent: e\ndata: a\ndata: b" + end) == [SseEvent("", "whole")]
+    assert parser.finish() == SseEvent("e", "a\nb")
+    assert parser.finish() is None
+
+
+@pytest.mark.parametrize("stream", [b"", b"\n", b": comment", b"data:", b"data: \n\n", b"event: ping\n\n"])
+def test_what_holds_no_data_is_no_event(stream: bytes) -> None:
+    """Keep-alives of every form."""
+    parser = SseParser()
+    assert parser.feed(stream) == []
+    assert parser.finish() is None
+
+
+def test_a_long_line_in_small_pieces_is_looked_through_once() -> None:
+    """Each byte is searched for a line's end but once."""
+    parser = SseParser()
+    for _ in range(200_000):
+        parser.feed(b"x")
+    assert parser._scanned == 200_000
+    assert parser.feed(b"\ndata: a\n\n") == [SseEvent("", "a")]
