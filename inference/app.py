@@ -9,6 +9,7 @@ import structlog
 from headrace.inference.v1 import inference_pb2
 from headrace.inference.v1.inference_pb2_grpc import add_InferenceServicer_to_server
 from inference import engines
+from inference.adapters import metrics
 from inference.config import InferenceConfig
 from inference.core.backend import ChatBackend
 from inference.core.chat_port import ChatEngine
@@ -73,6 +74,7 @@ async def build(config: InferenceConfig) -> Service:
     async def load() -> None:
         await engine.start()
         servicer.loaded()
+        metrics.watch(engine.load)
 
     service.starting(_MODEL_LOAD, load())
     # An engine that broke cannot be repaired from outside: the process ends, and its supervisor starts another.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
 
-from headrace.common.v1.generation_pb2 import ChoiceDelta, Generation, GenerationSummary
+from headrace.common.v1.generation_pb2 import ChoiceDelta, Generation, GenerationProgress, GenerationSummary
 from headrace.inference.v1 import inference_pb2 as pb
 from headrace.inference.v1.inference_pb2_grpc import InferenceServicer
+from inference.adapters.metrics import GenerationMetrics
 from inference.core.answer import merge
 from inference.core.chat_port import ChatEngine, ChatEvent, ChatRequest
 from inference.core.checks import check_generation
@@ -74,25 +76,32 @@ class Servicer(InferenceServicer):
         """See the contract."""
         card = self._card_for(request.generation)
         outbox: Outbox[ChatEvent] | None = None
+        metrics, outcome = GenerationMetrics(), "cancelled"
         self._streams += 1
         try:
             check_generation(request.generation, card.capabilities)
-            outbox = Outbox(self._engine.generate(ChatRequest(request.context, request.generation)))
+            seconds = context.time_remaining()
+            deadline = None if seconds is None else time.monotonic() + seconds
+            outbox = Outbox(self._engine.generate(ChatRequest(request.context, request.generation, deadline)))
             # A call that is cancelled while a message is being written never comes back here.
             context.add_done_callback(outbox.cancelled_by)  # type: ignore[arg-type]  # the stubs name a class
-            seconds = context.time_remaining()
             ends = None if seconds is None else asyncio.get_running_loop().time() + seconds
             gather_s = 0.0
             while gathered := await _take(outbox, gather_s, ends):
-                yield self._response(gathered, card)
+                response = self._response(gathered, card)
+                metrics.sent(response)
+                yield response
                 gather_s = self._gather_s()
+            outcome = "finished"
             self._check.answered()
         except Exception as error:
+            outcome = "failed"
             if isinstance(error, GenerationFailed):
                 self._check.failed()
             raise as_mesh_error(error, self._failed) from error
         finally:
             self._streams -= 1
+            metrics.ended(outcome)
             if outbox is not None:
                 await outbox.closed()
 
@@ -166,6 +175,8 @@ class Servicer(InferenceServicer):
     def _response(self, gathered: list[ChatEvent], card: pb.ModelCard) -> pb.GenerateResponse:
         response = pb.GenerateResponse(deltas=merge([event for event in gathered if isinstance(event, ChoiceDelta)]))
         last = gathered[-1]
+        if isinstance(last, GenerationProgress):
+            response.progress.CopyFrom(last)
         if isinstance(last, GenerationSummary):
             response.summary.CopyFrom(last)
             response.summary.model = last.model or card.name

@@ -51,8 +51,8 @@ class Choice:
         """What the caller gains; None once this choice is finished."""
         if self.finished:
             return None
-        self.tokens += len(delta.tokens)
-        read = self._reader.feed(delta.tokens)
+        read, used = self._read(delta.tokens)
+        self.tokens += used
         if self._reader.stopped:
             gained = self._finish(pb.FINISH_REASON_STOP, delta.confidence, read)
         elif delta.finish is not None:
@@ -61,9 +61,22 @@ class Choice:
             gained = self._finish(reason, delta.confidence, read)
         else:
             gained = self._delta(read)
-        gained.token_ids.extend(delta.tokens)
-        gained.logprobs.extend(self._logprob(entry) for entry in delta.logprobs)
+        gained.token_ids.extend(delta.tokens[:used])
+        gained.logprobs.extend(self._logprob(entry) for entry in delta.logprobs[:used])
         return gained
+
+    def _read(self, tokens: tuple[int, ...]) -> tuple[Gained, int]:
+        """What tokens gave, and how many of them: none is given that was drawn behind a stop string."""
+        if not self._reader.stops:
+            return self._reader.feed(tokens), len(tokens)
+        read = Gained()
+        for used, token in enumerate(tokens, 1):
+            more = self._reader.feed((token,))
+            read.text += more.text
+            read.pieces += more.pieces
+            if self._reader.stopped:
+                return read, used
+        return read, len(tokens)
 
     def _delta(self, read: Gained) -> pb.ChoiceDelta:
         gained = pb.ChoiceDelta(index=self.index, text=self._paid() + read.text)
@@ -97,7 +110,11 @@ class Choice:
     def _logprob(self, entry: TokenLogprob) -> pb.TokenLogprob:
         raw = self._token_bytes(entry.token)
         gained = pb.TokenLogprob(token_id=entry.token, text=_readable(raw), raw=raw, logprob=entry.logprob)
-        for token, logprob in entry.top:
+        top = entry.top
+        if top and all(token != entry.token for token, _ in top):
+            # What was drawn stands among the alternatives, behind the best.
+            top = (*top, (entry.token, entry.logprob))
+        for token, logprob in top:
             raw = self._token_bytes(token)
             gained.top.add(token_id=token, text=_readable(raw), raw=raw, logprob=logprob)
         return gained
@@ -131,6 +148,15 @@ class Answer:
         return self._choices[delta.index].take(delta)
 
     @property
+    def completion_tokens(self) -> int:
+        """Tokens that were given out here, of all choices."""
+        return sum(choice.tokens for choice in self._choices)
+
+    def over(self, index: int) -> bool:
+        """Whether choice `index` is over for the caller while the engine still draws tokens for it."""
+        return index in self._running and self._choices[index].finished
+
+    @property
     def cut_short(self) -> bool:
         """Whether every choice is over while the engine still draws tokens for one."""
         return bool(self._running) and all(choice.finished for choice in self._choices)
@@ -141,7 +167,7 @@ class Answer:
         first = self._first or now
         return EngineSummary(
             prompt_tokens=self._prompt_tokens,
-            completion_tokens=sum(choice.tokens for choice in self._choices),
+            completion_tokens=self.completion_tokens,
             prefill_s=first - self._started,
             decode_s=now - first,
         )

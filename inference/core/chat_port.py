@@ -11,11 +11,17 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from headrace.common.v1.generation_pb2 import ChoiceDelta, Generation, GenerationSummary, RequestContext
+from headrace.common.v1.generation_pb2 import (
+    ChoiceDelta,
+    Generation,
+    GenerationProgress,
+    GenerationSummary,
+    RequestContext,
+)
 from headrace.inference.v1.inference_pb2 import ModelCard
 from inference.core.port import EngineLoad
 
-ChatEvent: TypeAlias = ChoiceDelta | GenerationSummary
+ChatEvent: TypeAlias = ChoiceDelta | GenerationSummary | GenerationProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,8 @@ class ChatRequest:
 
     context: RequestContext
     generation: Generation
+    # Of time.monotonic(); None where the caller set none.
+    deadline: float | None = None
 
 
 class ChatEngine(Protocol):
@@ -51,6 +59,8 @@ class ChatEngine(Protocol):
 
     def generate(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
         """Stream a generation: deltas, with a finish reason on each choice's last, then exactly one summary.
+
+        Progress may come before the first delta, at most twice a second, and only from an engine that waits.
 
         The summary's model and revision may stay empty. Raises MeshError: before the first delta of whatever kind
         fits (the field named where the request is at fault, `retry_after_s` where the provider says one), after it

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from inference.core.generation_state import GenerationState
+
 
 class Finish(enum.Enum):
     """Why a choice ended. A choice that was cut has none."""
@@ -77,11 +79,14 @@ class EngineRequest:
     # Larger is served first.
     priority: int = 0
     adapter: str | None = None
+    # Of time.monotonic(): nobody waits for what comes later.
+    deadline: float | None = None
+    state: GenerationState = field(default_factory=GenerationState, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A drawn token's natural log probability and the best alternatives, best first."""
+    """A drawn token's natural log probability and the best alternatives, best first; the node adds the drawn one."""
 
     token: int
     logprob: float
@@ -162,7 +167,7 @@ class EngineError(Exception):
 
 
 class EngineOverloaded(EngineError):
-    """The queue is full. Nothing was admitted."""
+    """The queue is full, or too long for the request's deadline. Nothing was admitted."""
 
     reason = "QUEUE_FULL"
 

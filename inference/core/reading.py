@@ -24,6 +24,11 @@ class Reader:
         self._parser = CallParser(form) if form is not None else None
 
     @property
+    def stops(self) -> bool:
+        """Whether there are stop strings."""
+        return self._stops.any
+
+    @property
     def stopped(self) -> bool:
         """Whether a stop string was found: nothing follows."""
         return self._stops.stopped

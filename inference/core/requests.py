@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.common.v1.chat_pb2 import ChatPrompt
-from headrace.common.v1.generation_pb2 import Generation, RequestContext, Sampling
+from headrace.common.v1.generation_pb2 import Generation, Sampling
+from inference.core.chat_port import ChatRequest
 from inference.core.checks import RequestError
 from inference.core.port import Constraint, ConstraintKind, EngineInfo, EngineRequest, SamplingParams
 from inference.core.templating import TemplateError
@@ -41,15 +42,16 @@ class TextRequest:
     calls: Format | None = None
 
 
-def to_text_request(context: RequestContext, generation: Generation, info: EngineInfo, text: TextModel) -> TextRequest:
+def to_text_request(request: ChatRequest, info: EngineInfo, text: TextModel) -> TextRequest:
     """Tokenize a generation, and fill in what it leaves open. Raises RequestError."""
+    context, generation = request.context, request.generation
     if generation.adapter and generation.adapter not in info.adapters:
         raise RequestError("generation.adapter", f"no adapter {generation.adapter!r} is loaded", reason="NOT_FOUND")
     prompt = tokenize(generation, info, text)
     sampling = _sampling_params(generation, len(prompt), info, text)
     n = max(1, generation.sampling.n)
     emitted, emitted_text = _resumed(generation, n, info)
-    request = EngineRequest(
+    asked = EngineRequest(
         request_id=context.request_id,
         prompt=prompt,
         sampling=sampling,
@@ -58,9 +60,10 @@ def to_text_request(context: RequestContext, generation: Generation, info: Engin
         tenant=context.tenant or "default",
         priority=context.priority,
         adapter=generation.adapter or None,
+        deadline=request.deadline,
     )
     calls = text.calls if may_call(generation.prompt.chat) else None
-    return TextRequest(request, tuple(generation.sampling.stop), emitted_text, calls)
+    return TextRequest(asked, tuple(generation.sampling.stop), emitted_text, calls)
 
 
 def tokenize(generation: Generation, info: EngineInfo, text: TextModel) -> tuple[int, ...]:

@@ -25,6 +25,11 @@ class Ticket:
         self._taken = 0.0
         self._released = False
 
+    @property
+    def queued(self) -> bool:
+        """Whether it still waits for its slot."""
+        return not self.turn.done()
+
     async def wait(self) -> float:
         """Wait for the slot; returns the seconds that it took since the ticket was drawn."""
         await asyncio.shield(self.turn)
@@ -58,14 +63,23 @@ class Slots:
         self._waiting: list[tuple[int, int, Ticket]] = []
         self._order = itertools.count()
         self._mean_held_s = 1.0
+        self._measured = False
 
-    def enqueue(self, count: int, priority: int) -> list[Ticket]:
-        """Draw `count` tickets, or none: raises EngineOverloaded with an estimate of when to come back."""
+    def enqueue(self, count: int, priority: int, deadline: float | None = None) -> list[Ticket]:
+        """Draw `count` tickets, or none: raises EngineOverloaded with an estimate of when to come back.
+
+        Refused is also what would, as long as slots were held of late, not begin before `deadline` (time.monotonic()).
+        """
         room = self.capacity - self.running + self._max_queued - self.queued
         if count > room:
             rounds = (self.queued + count) / self.capacity
             retry = min(_MAX_RETRY_S, max(_MIN_RETRY_S, rounds * self._mean_held_s))
             raise EngineOverloaded(f"{self.running} requests run and {self.queued} wait", retry_after_s=retry)
+        begins_s = max(0, self.running + self.queued + count - self.capacity) / self.capacity * self._mean_held_s
+        late_s = 0.0 if deadline is None or not self._measured else begins_s - (deadline - time.monotonic())
+        if late_s > 0:
+            message = f"it would begin in about {begins_s:.0f} s, after its deadline; {self.queued} wait before it"
+            raise EngineOverloaded(message, retry_after_s=min(_MAX_RETRY_S, max(_MIN_RETRY_S, late_s)))
         tickets = [Ticket(self) for _ in range(count)]
         for ticket in tickets:
             heapq.heappush(self._waiting, (-priority, next(self._order), ticket))
@@ -75,6 +89,7 @@ class Slots:
 
     def freed(self, held_s: float) -> None:
         """A slot is free again; for Ticket."""
+        self._measured = True
         self._mean_held_s += _WEIGHT * (held_s - self._mean_held_s)
         self.running -= 1
         self._hand_out()

@@ -16,6 +16,11 @@ class StopMatcher:
         self.stopped = False
 
     @property
+    def any(self) -> bool:
+        """Whether there are stop strings at all."""
+        return bool(self._stops)
+
+    @property
     def held(self) -> str:
         """Text that waits: it may be the beginning of a stop string."""
         return self._held

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
 from typing import cast
 
 from headrace.common.v1 import generation_pb2 as pb
 from headrace.inference.v1.inference_pb2 import Capabilities, ModelCard
 from inference.core.answer import Answer, ResumeMismatch, to_summary
+from inference.core.awaiting import with_progress
 from inference.core.chat_port import ChatEvent, ChatRequest
 from inference.core.checks import RequestError
+from inference.core.generation_state import Progress, Stage
 from inference.core.port import (
     ConstraintKind,
     Engine,
@@ -30,6 +33,10 @@ from inference.core.text import TextModel
 # A longer prompt is tokenized on a thread: it would hold up every other stream for milliseconds.
 _LONG_PROMPT_BYTES = 16_384
 _PROBE_S = 60.0
+_STAGES = {
+    Stage.QUEUED: pb.GenerationProgress.STAGE_QUEUED,
+    Stage.PREFILL: pb.GenerationProgress.STAGE_PREFILL,
+}
 
 
 class TextEngine:
@@ -98,18 +105,25 @@ class TextEngine:
     async def generate(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
         """Stream an answer; see ChatEngine."""
         asked = await self._check(request)
-        answer = _begin(asked, self._ready)
+        answer, state = _begin(asked, self._ready), asked.engine.state
         for delta in answer.ended_before:
+            state.end_choice(delta.index)
             yield delta
         if not answer.cut_short:
-            async with contextlib.aclosing(self._events(asked)) as events:
+            async with contextlib.aclosing(with_progress(self._events(asked), state)) as events:
                 async for event in events:
+                    if isinstance(event, Progress):
+                        yield _to_progress(event)
+                        continue
                     if isinstance(event, EngineSummary):
-                        yield to_summary(event)
+                        # Of choices that a stop string ended the engine may have drawn more than was given.
+                        yield to_summary(replace(event, completion_tokens=answer.completion_tokens))
                         return
                     gained = answer.take(event)
                     if gained is not None:
                         yield gained
+                    if answer.over(event.index):
+                        state.end_choice(event.index)
                     if answer.cut_short:
                         # Stop strings ended what the engine would go on with: leaving frees its slots.
                         break
@@ -127,7 +141,7 @@ class TextEngine:
                 raise RequestError("generation.prompt.chat.tools", str(error), reason=error.reason) from error
 
     async def _check(self, request: ChatRequest) -> TextRequest:
-        arguments = (request.context, request.generation, self._engine.info, self._ready)
+        arguments = (request, self._engine.info, self._ready)
         if request.generation.ByteSize() < _LONG_PROMPT_BYTES:
             return to_text_request(*arguments)
         return await asyncio.to_thread(to_text_request, *arguments)
@@ -137,6 +151,10 @@ class TextEngine:
         if self._text is None:
             raise RuntimeError("not started")
         return self._text
+
+
+def _to_progress(progress: Progress) -> pb.GenerationProgress:
+    return pb.GenerationProgress(stage=_STAGES[progress.stage], prompt_read=progress.read)
 
 
 def _begin(asked: TextRequest, text: TextModel) -> Answer:

@@ -19,7 +19,8 @@ from typing import Any
 import xllamacpp
 
 from inference.adapters.gguf_header import read_metadata
-from inference.adapters.llamacpp.generation import Generation
+from inference.adapters.llamacpp.generation import Generation, LlamaCpp
+from inference.adapters.llamacpp.job import Pulse
 from inference.adapters.llamacpp.lost_tokens import LostTokens
 from inference.adapters.llamacpp.settings import LlamaCppSettings
 from inference.adapters.llamacpp.wire import encode_request
@@ -78,6 +79,7 @@ class LlamaCppEngine:
         self._closed = False
         self._server: Any = None
         self._lost: LostTokens | None = None
+        self._pulse = Pulse()
 
     async def start(self) -> None:
         """Load and warm up. Raises EngineError."""
@@ -106,11 +108,13 @@ class LlamaCppEngine:
         if self._closed or self._server is None or self._lost is None:
             raise EngineError("llama.cpp is not running")
         bodies = [encode_request(request, i) for i in range(request.n)]
-        tickets = self._slots.enqueue(request.n, request.priority)
-        generation = Generation(request, self._server, self._pool, self._tokenizer.token_bytes, self._lost)
+        tickets = self._slots.enqueue(request.n, request.priority, request.deadline)
+        llama = LlamaCpp(self._server, self._pool, self._tokenizer.token_bytes, self._lost, self._pulse)
+        generation = Generation(request, llama)
         self._generations.add(generation)
         try:
             generation.begin(bodies, tickets)
+            request.state.attach(end_choice=generation.end_choice, progress=generation.progress)
             async for event in generation.events():
                 if isinstance(event, EngineDelta):
                     self._meter.add(len(event.tokens), time.monotonic())

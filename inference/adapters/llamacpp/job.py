@@ -31,6 +31,13 @@ class Ended:
     error: EngineError | None = None
 
 
+@dataclass(slots=True)
+class Pulse:
+    """Counts llama.cpp's steps, roughly: several threads count at once, and all that matters is that it moves."""
+
+    beats: int = 0
+
+
 class Job:
     """Runs a completion and hands its events to `emit`, on the thread that `run` is called on."""
 
@@ -41,9 +48,14 @@ class Job:
         token_bytes: TokenBytes,
         lost: LostTokens,
         emit: Callable[[EngineDelta | Ended], None],
+        *,
+        pulse: Pulse,
     ) -> None:
         # Set from any thread: the completion ends at its next event, which every step brings one of.
         self.cancelled = False
+        # The share of the prompt that was read.
+        self.read = 0.0
+        self._pulse = pulse
         self._index = index
         self._logprobs = logprobs
         self._token_bytes = token_bytes
@@ -68,6 +80,7 @@ class Job:
 
     def _on_chunk(self, data: bytes) -> bool:
         """Returns True to stop."""
+        self._pulse.beats += 1
         if self.cancelled:
             return True
         try:
@@ -82,6 +95,8 @@ class Job:
         return False
 
     def _take(self, chunk: Chunk) -> None:
+        if chunk.prompt_progress is not None:
+            self.read = chunk.prompt_progress.share
         if chunk.timings is not None:
             self._timings = chunk.timings
         if not chunk.choices:

@@ -54,6 +54,18 @@ class Timings(msgspec.Struct):
     predicted_ms: float = 0.0
 
 
+class PromptProgress(msgspec.Struct):
+    """Tokens of the prompt that were read, of all."""
+
+    total: int = 0
+    processed: int = 0
+
+    @property
+    def share(self) -> float:
+        """0 to 1."""
+        return min(1.0, self.processed / self.total) if self.total else 0.0
+
+
 class Failure(msgspec.Struct):
     """An error's code, as in HTTP, and message."""
 
@@ -67,6 +79,7 @@ class Chunk(msgspec.Struct):
     choices: list[Part] = []
     timings: Timings | None = None
     error: Failure | None = None
+    prompt_progress: PromptProgress | None = None
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode

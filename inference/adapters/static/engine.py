@@ -15,6 +15,7 @@ import msgspec
 
 from inference.adapters.static.vocabulary import FIRST_WORD, VOCAB_SIZE, load_text_model
 from inference.core.backend import TokenBackend
+from inference.core.generation_state import Progress, Stage
 from inference.core.meter import RateMeter
 from inference.core.port import (
     Confidence,
@@ -89,14 +90,17 @@ class StaticEngine:
         """See Engine."""
         if len(request.prompt) >= self._settings.context_length:
             raise ContextTooLong(f"{len(request.prompt)} tokens; the context is {self._settings.context_length}")
-        (ticket,) = self._slots.enqueue(1, request.priority)
+        (ticket,) = self._slots.enqueue(1, request.priority, request.deadline)
+        # Its slots are handed out on the event loop: whoever can ask knows that it goes on.
+        request.state.attach(progress=lambda: Progress(Stage.QUEUED) if ticket.queued else None)
         try:
             queue_s = await ticket.wait()
             started = time.monotonic()
             answers = [_Answer(request, i, self._settings.answer_tokens) for i in range(request.n)]
             await self._wait(self._settings.first_token_s)
             first = time.monotonic()
-            while running := [answer for answer in answers if not answer.finished]:
+            unwanted = request.state.unwanted
+            while running := [a for a in answers if not (a.finished or a.index in unwanted)]:
                 due = self._due(time.monotonic() - first)
                 for answer in running:
                     delta = answer.draw(due)
@@ -133,7 +137,7 @@ class _Answer:
         sampling = request.sampling
         room = sampling.max_tokens
         wanted = room if sampling.ignore_eos else min(answer_tokens, room)
-        self._index = index
+        self.index = index
         self._finish = Finish.LENGTH if sampling.ignore_eos or answer_tokens > room else Finish.STOP
         self._logprobs = sampling.logprobs
         words = random.Random(_seed(request, index))  # noqa: S311 - words for show
@@ -150,8 +154,8 @@ class _Answer:
         self.finished = self.drawn == len(self._words)
         logprobs = tuple(self._logprob(token) for token in tokens) if self._logprobs is not None else ()
         if not self.finished:
-            return EngineDelta(self._index, tokens, logprobs)
-        return EngineDelta(self._index, tokens, logprobs, self._finish, self._confidence())
+            return EngineDelta(self.index, tokens, logprobs)
+        return EngineDelta(self.index, tokens, logprobs, self._finish, self._confidence())
 
     def _logprob(self, token: int) -> TokenLogprob:
         """As if the drawn word had half the probability, the next word a quarter, and so on."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from inference.adapters.tokenizer import load_text_model
 from inference.core.backend import TokenBackend
+from inference.core.generation_state import Progress, SignsOfLife, Stage
 from inference.core.meter import RateMeter
 from inference.core.port import (
     AdapterNotFound,
@@ -60,6 +61,7 @@ class TensorRtLlmEngine:
         self._context_length = min(settings.context_length, folder.positions)
         self._admission = AdmissionQueue(settings.max_running, settings.max_queued)
         self._meter = RateMeter()
+        self._given = 0
         self._library: Library | None = None
         self._llm: Any = None
         self._info: EngineInfo | None = None
@@ -113,7 +115,10 @@ class TensorRtLlmEngine:
         """See Engine."""
         self._check(request)
         submitted = time.monotonic()
-        self._admission.enter(request.tenant, request.n, submitted)
+        self._admission.enter(request.tenant, request.n, submitted, request.deadline)
+        life = SignsOfLife(lambda: self._given)
+        # Nothing tells a prompt that is read from one that waits where there is room for all.
+        request.state.attach(progress=lambda: Progress(Stage.QUEUED) if self._waiting and life.moved() else None)
         drawn, first = 0, 0.0
         try:
             async with contextlib.aclosing(self._deltas(request)) as gained:
@@ -121,6 +126,7 @@ class TensorRtLlmEngine:
                     now = time.monotonic()
                     first = first or now
                     drawn += len(delta.tokens)
+                    self._given += len(delta.tokens)
                     self._meter.add(len(delta.tokens), now)
                     yield delta
         finally:
@@ -132,28 +138,29 @@ class TensorRtLlmEngine:
         """The choices' deltas as they come, until each has its last."""
         queue: asyncio.Queue[EngineDelta | EngineError] = asyncio.Queue()
         self._queues.add(queue)
-        outputs: list[Any] = []
+        outputs: dict[int, Any] = {}
         readers: list[asyncio.Task[None]] = []
+
+        def end_choice(index: int) -> None:
+            if index in outputs:
+                outputs[index].abort()
+                queue.put_nowait(EngineDelta(index, finish=Finish.STOP))
+
         try:
-            open_choices = 0
             for index in range(request.n):
                 if request.emitted and len(request.emitted[index]) >= request.sampling.max_tokens:
                     yield EngineDelta(index, finish=Finish.LENGTH)
                     continue
-                outputs.append(self._submit(request, index))
-                readers.append(asyncio.create_task(self._read(outputs[-1], request, index, queue)))
-                open_choices += 1
-            while open_choices:
-                event = await queue.get()
-                if isinstance(event, EngineError):
-                    raise event
-                open_choices -= event.finish is not None
-                yield event
+                outputs[index] = self._submit(request, index)
+                readers.append(asyncio.create_task(self._read(outputs[index], request, index, queue)))
+            request.state.attach(end_choice=end_choice)
+            async for delta in _until_all_ended(queue, set(outputs)):
+                yield delta
         finally:
             self._queues.discard(queue)
             for reader in readers:
                 reader.cancel()
-            for output in outputs:
+            for output in outputs.values():
                 if not output.finished:
                     output.abort()
 
@@ -174,6 +181,10 @@ class TensorRtLlmEngine:
         except Exception as error:
             raise _failure(error) from error
 
+    @property
+    def _waiting(self) -> bool:
+        return self._admission.inside > self._settings.max_running
+
     async def _read(
         self, output: Any, request: EngineRequest, index: int, queue: asyncio.Queue[EngineDelta | EngineError]
     ) -> None:
@@ -181,7 +192,9 @@ class TensorRtLlmEngine:
             async for delta in deltas(output, request, index, frozenset(self._folder.eos_ids)):
                 queue.put_nowait(delta)
         except Exception as error:
-            queue.put_nowait(_failure(error))
+            # An aborted choice ends without a finish; nobody waits for it.
+            if index not in request.state.unwanted:
+                queue.put_nowait(_failure(error))
 
     def _load(self) -> tuple[Library, Any, str]:
         library = Library()
@@ -207,6 +220,20 @@ class TensorRtLlmEngine:
         maximum = len(request.prompt) + max((len(tokens) for tokens in request.emitted), default=0)
         if maximum >= self._context_length:
             raise ContextTooLong(f"{maximum} tokens leave no room for an answer within {self._context_length}")
+
+
+async def _until_all_ended(
+    queue: asyncio.Queue[EngineDelta | EngineError], choices: set[int]
+) -> AsyncGenerator[EngineDelta, None]:
+    """What `choices` give, each to its first finish. Raises what comes as an error."""
+    while choices:
+        event = await queue.get()
+        if isinstance(event, EngineError):
+            raise event
+        if event.index in choices:
+            if event.finish is not None:
+                choices.discard(event.index)
+            yield event
 
 
 def _failure(error: Exception) -> EngineError:

@@ -9,6 +9,7 @@ from functools import partial
 
 from inference.adapters.tokenizer import load_text_model
 from inference.core.blocks import BlockPool
+from inference.core.generation_state import Progress, SignsOfLife
 from inference.core.port import (
     ContextTooLong,
     EngineError,
@@ -107,8 +108,10 @@ class TorchEngine:
         assert self._worker is not None  # _check refuses before start
         assert self._grammars is not None
         assert self._adapters is not None
-        self._admission.enter(request.tenant, request.n, time.monotonic())
-        generation = Generation(request, EventQueue(), time.monotonic())
+        now = time.monotonic()
+        self._admission.enter(request.tenant, request.n, now, request.deadline)
+        generation = Generation(request, EventQueue(), now)
+        self._say_progress(generation)
         added = False
         try:
             constraint = request.sampling.constraint
@@ -117,7 +120,8 @@ class TorchEngine:
             with self._adapters.using(request.adapter) as generation.adapter_slot:
                 try:
                     self._worker.add(generation)
-                    added = True
+                    added = generation.handed_over = True
+                    request.state.attach(end_choice=partial(self._worker.end_choice, generation))
                     while True:
                         event = await generation.event_queue.get()
                         if isinstance(event, EngineSummary):
@@ -157,6 +161,17 @@ class TorchEngine:
         self._serving()
         assert self._adapters is not None  # as above
         await self._adapters.unload(name)
+
+    def _say_progress(self, generation: Generation) -> None:
+        assert self._stepper is not None  # as in `generate`
+        stepper = self._stepper
+        life = SignsOfLife(lambda: stepper.steps)
+
+        def progress() -> Progress | None:
+            # While its grammar is made there need be no steps.
+            return generation.progress(stepper.scheduler.table) if life.moved() or not generation.handed_over else None
+
+        generation.request.state.attach(progress=progress)
 
     def _serving(self) -> ModelRunner:
         if self._runner is None:

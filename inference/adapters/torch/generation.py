@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from inference.core.blocks import BlockPool
+from inference.core.generation_state import Progress, Stage
 from inference.core.port import EngineRequest, EngineSummary
 from inference.core.scheduling.sequence import Sequence
+from inference.core.scheduling.table import SlotTable
 
 from .event_queue import EventQueue
 
@@ -25,6 +27,8 @@ class Generation:
     # A compiled grammar, and the runner's slot of the request's adapter.
     grammar: Any = None
     adapter_slot: int = 0
+    # Whether the engine's thread has been told of it.
+    handed_over: bool = False
     seed: int = 0
     sequences: list[Sequence] = field(default_factory=list)
     started_at: float = 0.0
@@ -32,6 +36,8 @@ class Generation:
     unfinished: int = 0
     # Tokens drawn here, by choice.
     drawn: list[int] = field(default_factory=list)
+    # Choices of which nothing more is wanted.
+    unwanted: set[int] = field(default_factory=set)
     drafted: int = 0
     accepted: int = 0
 
@@ -73,6 +79,13 @@ class Generation:
         self.unfinished = request.n
         self.drawn = [0] * request.n
         return self.sequences
+
+    def progress(self, table: SlotTable) -> Progress:
+        """How far it is before its first token. From any thread."""
+        slot = self.sequences[0].slot if self.sequences else -1
+        if slot < 0:
+            return Progress(Stage.QUEUED)
+        return Progress(Stage.PREFILL, min(1.0, float(table.computed[slot]) / len(self.request.prompt)))
 
     def summary(self, now: float) -> EngineSummary:
         """The generation's account at its end."""

@@ -45,6 +45,8 @@ class Stepper:
     ) -> None:
         self.scheduler = scheduler
         self.meter = RateMeter()
+        # Steps that were run: whether it moves tells a busy engine from one that stands still.
+        self.steps = 0
         self._runner = runner
         self._sampling = sampling
         self._sampler = Sampler(runner, sampling)
@@ -91,6 +93,17 @@ class Stepper:
         if generation in self._generations:
             self._drop(generation)
 
+    def end_choice(self, generation: Generation, index: int) -> list[Delivery]:
+        """Draw no more of one choice, without a word of its end. Callable twice."""
+        self._out = []
+        seq = generation.sequences[index] if generation in self._generations else None
+        if seq is not None and seq.request_row >= 0:
+            generation.unwanted.add(index)
+            # Others may still fork off one that has drawn nothing.
+            if generation.gained(index):
+                self._end_unwanted(seq)
+        return self._out
+
     def fail(self, error: EngineError) -> list[Delivery]:
         """End all that is running or waiting with `error`; what KV memory holds is not trusted any more."""
         failed = list(self._generations)
@@ -109,6 +122,7 @@ class Stepper:
         scheduled = scheduler.schedule()
         if scheduled is None:
             return self._out
+        self.steps += 1
         self._note_started(scheduled, began)
         if scheduled.copies:
             self._runner.copy_blocks(scheduled.copies)
@@ -261,6 +275,9 @@ class Stepper:
                 if over[i]:
                     self.scheduler.finish(seq)
                     self._ended(seq, Finish.STOP if stop[i] else Finish.LENGTH)
+                elif seq.index in seq.owner.unwanted:
+                    self._end_unwanted(seq)
+                    over[i] = True
             except Exception as error:
                 self._failed.add(seq.owner, error)
                 over[i] = True
@@ -283,11 +300,19 @@ class Stepper:
         self._out.append(Delivery(generation.event_queue, seq.index, TokenOutput(token, logprob)))
 
     def _ended(self, seq: Sequence, finish: Finish) -> None:
-        generation: Generation = seq.owner
         gain = TokenOutput(finish=finish, confidence=self._confidence.of(seq.request_row))
+        self._out.append(Delivery(seq.owner.event_queue, seq.index, gain))
+        self._leave(seq)
+
+    def _end_unwanted(self, seq: Sequence) -> None:
+        self.scheduler.cancel(seq)
+        self._leave(seq)
+
+    def _leave(self, seq: Sequence) -> None:
+        """Book that a choice is over, and with the last of them the generation."""
+        generation: Generation = seq.owner
         self._release(seq)
         generation.unfinished -= 1
-        self._out.append(Delivery(generation.event_queue, seq.index, gain))
         if not generation.unfinished:
             del self._generations[generation]
             self._out.append(Delivery(generation.event_queue, end=generation.summary(time.monotonic())))

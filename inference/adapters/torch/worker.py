@@ -76,6 +76,15 @@ class Worker:
         if not self._ended.is_set():
             self._order(order)
 
+    def end_choice(self, generation: Generation, index: int) -> None:
+        """Let one choice be gone before the next step. No-op once the thread has ended."""
+
+        def order(stepper: Stepper | None) -> list[Delivery]:
+            return [] if stepper is None else stepper.end_choice(generation, index)
+
+        if not self._ended.is_set():
+            self._order(order)
+
     def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Run `function` between two steps; what it gives or raises, EngineError if the thread ends before."""
         done: asyncio.Future[T] = self._loop.create_future()

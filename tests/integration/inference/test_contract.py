@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
+import prometheus_client
 import pytest
 
 from headrace.common.v1 import chat_pb2, generation_pb2
@@ -208,7 +210,8 @@ async def test_a_waiting_request_that_is_cancelled_leaves_the_queue() -> None:
         running = node.stub.Generate(chat("one"))
         await running.read()
         waiting = node.stub.Generate(chat("two"))
-        waiting_read = asyncio.ensure_future(waiting.read())
+        # The queue is what it says until its turn comes.
+        waiting_read = asyncio.ensure_future(_until_delta(waiting))
 
         async def queued() -> bool:
             return (await node.load()).queued == 1
@@ -231,6 +234,82 @@ async def test_a_waiting_request_that_is_cancelled_leaves_the_queue() -> None:
         assert (await node.load()).running == 1
         running.cancel()
         await until(node.idle)
+
+
+async def _until_delta(call: Any) -> None:
+    while not (await call.read()).deltas:
+        pass
+
+
+async def test_a_waiting_request_says_so_until_its_first_token_and_no_other_does() -> None:
+    async with static_node(token_interval_s=0.01, answer_tokens=200, max_running=1, first_token_s=0.5) as node:
+        running = node.stub.Generate(chat("one"))
+        assert (await running.read()).deltas, "it waits for nothing"
+        waiting = node.stub.Generate(chat("two"))
+        said = []
+        while not (response := await waiting.read()).deltas:
+            said.append(response)
+        assert said
+        assert {each.progress.stage for each in said} == {generation_pb2.GenerationProgress.STAGE_QUEUED}
+        while not response.HasField("summary"):
+            assert not response.HasField("progress")
+            response = await waiting.read()
+        running.cancel()
+
+
+async def test_what_could_not_begin_before_its_deadline_is_refused_at_once() -> None:
+    async with static_node(token_interval_s=0.01, answer_tokens=100, max_running=1) as node:
+        await ask(node, chat("how long one takes"))
+        running = node.stub.Generate(chat("one"))
+        await running.read()
+        waiting = [node.stub.Generate(chat("two")) for _ in range(5)]
+
+        async def queued() -> bool:
+            return (await node.load()).queued == 5
+
+        await until(queued)
+        with pytest.raises(grpc.aio.AioRpcError) as late:
+            await ask(node, chat("three"), within_s=3.0)
+        meant = from_rpc_error(late.value)
+        assert late.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "after its deadline" in meant.message
+        # Six answers of a second each are before it, and it has three.
+        assert meant.retry_after_s is not None
+        assert meant.retry_after_s > 0.5
+        for call in (running, *waiting):
+            call.cancel()
+        await until(node.idle)
+
+
+async def test_a_choice_that_a_stop_string_ended_is_drawn_and_counted_no_further() -> None:
+    async with static_node(answer_tokens=24, token_interval_s=0.002) as node:
+        whole = await ask(node, chat("hello", n=3, temperature=1.0, seed=4))
+        words, others = whole.text(0).split(), whole.text(1).split() + whole.text(2).split()
+        stop = next(word for word in words[5:15] if word not in others)
+        answer = await ask(node, chat("hello", n=3, temperature=1.0, seed=4, stop=[stop]))
+        assert answer.finishes(0) == [STOP]
+        given = [len(answer.tokens(index)) for index in range(3)]
+        assert given == [words.index(stop) + 1, 24, 24]
+        assert answer.summary.usage.completion_tokens == sum(given)
+
+
+async def test_the_nodes_metrics_count_what_it_did(static: Node) -> None:
+    def value(name: str, **labels: str) -> float:
+        return prometheus_client.REGISTRY.get_sample_value(name, labels) or 0.0
+
+    names = ("headrace_inference_completion_tokens_total", "headrace_inference_first_token_seconds_count")
+    before = [value(name) for name in names]
+    finished = value("headrace_inference_generations_total", outcome="finished")
+    refusals = value("headrace_inference_generations_total", outcome="refused")
+    read = value("headrace_inference_prompt_tokens_total", source="read")
+    answer = await ask(static, chat("hello"))
+    await refused(static, chat("hello", max_tokens=100_000))
+    usage = answer.summary.usage
+    assert [value(name) for name in names] == [before[0] + usage.completion_tokens, before[1] + 1]
+    assert value("headrace_inference_prompt_tokens_total", source="read") == read + usage.prompt_tokens
+    assert value("headrace_inference_generations_total", outcome="finished") == finished + 1
+    assert value("headrace_inference_generations_total", outcome="refused") == refusals + 1
+    assert value("headrace_inference_queued") == 0
 
 
 async def test_a_deadline_ends_the_request_and_frees_its_slot() -> None:

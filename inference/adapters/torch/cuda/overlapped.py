@@ -117,6 +117,7 @@ class OverlappedStepper(Stepper):
         scheduled = scheduler.schedule()
         if scheduled is None:
             return None
+        self.steps += 1
         self._note_started(scheduled, began)
         if scheduled.copies:
             self._runner.copy_blocks(scheduled.copies)
@@ -204,3 +205,5 @@ class OverlappedStepper(Stepper):
         self._out.append(Delivery(generation.event_queue, seq.index, TokenOutput(token, logprob)))
         if place + 1 >= seq.limit:
             self._ended(seq, Finish.LENGTH)
+        elif seq.index in generation.unwanted:
+            self._end_unwanted(seq)

@@ -172,6 +172,36 @@ def test_admission_is_bounded_and_says_when_to_come_back():
     assert door.inside == 2
 
 
+def test_what_cannot_begin_before_its_deadline_is_refused():
+    door = AdmissionQueue(max_running=2, max_queued=100)
+    for number in range(20):
+        door.enter("a", 1, now=0.0)
+        # Nothing has been measured yet.
+        assert door.begins_in("a", 1) == 0.0 or number
+    for second in range(1, 11):
+        door.leave("a", 1, now=float(second))
+    # One a second; eight wait.
+    assert door.begins_in("a", 1) == pytest.approx(9 * 0.9)
+    with pytest.raises(EngineOverloaded, match="after its deadline") as refused:
+        door.enter("a", 1, now=10.0, deadline=14.0)
+    assert refused.value.retry_after_s == pytest.approx(9 * 0.9 - 4)
+    assert door.inside == 10
+    # Whoever has nothing waiting takes turns with the one that has all of it.
+    assert door.begins_in("b", 1) == pytest.approx(2 * 0.9)
+    door.enter("b", 1, now=10.0, deadline=14.0)
+    door.enter("a", 1, now=10.0)
+
+
+def test_time_without_anybody_is_not_counted_as_slowness():
+    door = AdmissionQueue(max_running=1, max_queued=100)
+    for second in range(10):
+        door.enter("a", 1, now=float(second))
+        door.leave("a", 1, now=second + 0.5)
+    for _ in range(4):
+        door.enter("a", 1, now=10_000.0, deadline=10_010.0)
+    assert door.begins_in("a", 1) == pytest.approx(4 * 0.45)
+
+
 def test_one_tenant_cannot_fill_the_whole_queue():
     door = AdmissionQueue(max_running=1, max_queued=80)
     admitted = 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.adapters.llamacpp.job import Ended, Job
+from inference.adapters.llamacpp.job import Ended, Job, Pulse
 from inference.adapters.llamacpp.lost_tokens import LostTokens
 from inference.adapters.llamacpp.schema import SchemaError, parse_schema
 from inference.adapters.llamacpp.wire import encode_request
@@ -95,7 +95,9 @@ def chunk(text: str, count: int, *ids: int, finish: str | None = None) -> dict[s
 
 def run(*chunks: dict[str, object]) -> tuple[list[EngineDelta], Ended]:
     events: list[EngineDelta | Ended] = []
-    Job(0, None, token_bytes, LostTokens(258, token_bytes), events.append).run(ScriptedServer(*chunks), b"")
+    Job(0, None, token_bytes, LostTokens(258, token_bytes), events.append, pulse=Pulse()).run(
+        ScriptedServer(*chunks), b""
+    )
     assert isinstance(events[-1], Ended)
     return [event for event in events if isinstance(event, EngineDelta)], events[-1]
 
@@ -135,7 +137,7 @@ def test_a_cancelled_job_stops_at_the_next_event() -> None:
         events.append(event)
         job.cancelled = len(events) >= 2
 
-    job = Job(0, None, token_bytes, LostTokens(258, token_bytes), cancel_after_two)
+    job = Job(0, None, token_bytes, LostTokens(258, token_bytes), cancel_after_two, pulse=Pulse())
     job.run(server, b"")
     assert server.sent == 3
 
