@@ -19,7 +19,7 @@ from router.core import progress
 from router.core.catalog import Timers
 from router.core.fleet import Candidate, Replica
 from router.core.progress import Progress
-from router.core.release_policy import tokens_of
+from router.core.token_estimate import tokens_of
 
 _METHOD: Final = "/headrace.inference.v1.Inference/Generate"
 # A replica that left may finish what it has: its channel is closed when that is over, or after this long.
@@ -149,6 +149,9 @@ class WatchedStream:
             if message.deltas or message.HasField("summary"):
                 self._progress.note(self._loop.time(), tokens_of(message))
                 return message  # type: ignore[no-any-return]  # the deserializer's type
+            if message.HasField("progress"):
+                self._progress.waits(self._loop.time())
+                return message  # type: ignore[no-any-return]  # as above
 
     def finish(self) -> None:
         """See NodeStream. Waiting for the node's last word would only keep the caller from having ours."""

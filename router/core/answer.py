@@ -10,6 +10,7 @@ from headrace.router.v1 import router_pb2
 from mesh.errors import DeadlineExceeded, MeshError, StreamCut
 from router.core.attempt import FAILOVER, FIRST, RESUME, Attempt
 from router.core.attempts import Attempts
+from router.core.catalog import resuming_of
 from router.core.fleet import Candidate
 from router.core.resume_buffer import ResumeBuffer
 from router.core.routed_request import Opened, Opening, Resumption
@@ -34,7 +35,7 @@ class Answer:
         self._trace = attempts.request.trace
         self._profile = attempts.request.profile
         self._opening = Opening(FIRST)
-        resumes = attempts.request.route.model.resume and not self._profile.structured
+        resumes = resuming_of(attempts.request.route.model) != "off" and not self._profile.structured
         self._given = ResumeBuffer(self._profile.choices, keeps=resumes)
         # Choices that have their finish reason, in what was given and in this attempt's messages.
         self._finished: set[int] = set()
@@ -84,14 +85,14 @@ class Answer:
         """Another attempt in the place of one that failed."""
         self._attempts.failed(attempt, error)
         if not self.begun:
-            return await self.open(dataclasses.replace(self._opening, cause=FAILOVER, again=True))
+            return await self.open(dataclasses.replace(self._opening, cause=FAILOVER, again=True, tells_progress=True))
         why = self._why_not_resume()
         if why:
             self._trace.note("resume.impossible", why)
             raise _cut(error)
         resumption = Resumption(self._given.emitted(), self._given.tokens, continues(attempt))
         try:
-            part = await self.open(Opening(RESUME, resumption=resumption))
+            part = await self.open(Opening(RESUME, resumption=resumption, tells_progress=False))
         except DeadlineExceeded:
             raise
         except MeshError as last:
@@ -100,7 +101,7 @@ class Answer:
         return part
 
     def _why_not_resume(self) -> str:
-        if not self._attempts.request.route.model.resume:
+        if resuming_of(self._attempts.request.route.model) == "off":
             return "the model's entry switches it off"
         if self._profile.structured:
             return "the answer is bound to a schema"

@@ -13,7 +13,7 @@ from router.core.catalog import Timers
 from router.core.fleet import Candidate
 from router.core.ports import NodeStream
 from router.core.prices import cost_of
-from router.core.release_policy import tokens_of
+from router.core.token_estimate import tokens_of
 
 # Why a deployment is asked, in the contract's own words.
 Cause: TypeAlias = "generation_pb2.AttemptCause.ValueType"
@@ -86,6 +86,9 @@ class Attempt:
         if message is None:
             cls = Unavailable if self.first_s is None else StreamCut
             raise cls("the stream ended without its summary", reason="STREAM_CUT")
+        if not message.deltas and not message.HasField("summary"):
+            # It has not begun: it only says how far it is.
+            return message
         if self.first_s is None:
             self.first_s = self._clock.monotonic() - self._started
         self._tokens += tokens_of(message)

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from headrace.common.v1 import generation_pb2
+from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
 from mesh.errors import DeadlineExceeded, MeshError, Outcome, Unavailable
 from mesh.resilience import Permit, Stack
@@ -17,7 +18,7 @@ from router.core.fleet import Candidate
 from router.core.mirroring import Mirrors
 from router.core.node_request import node_request
 from router.core.ports import Metrics, Nodes
-from router.core.routed_request import Opened, Opening, RoutedRequest
+from router.core.routed_request import Opened, Opening, RoutedRequest, only_progress
 from router.core.selector import Selected, SelectionRequest, Selector
 
 _INHERITED = (FAILOVER, RESUME)
@@ -173,19 +174,19 @@ class Attempts:
         hedge = self.request.route.model.hedge
         if hedge is None or opening.resumption is not None:
             try:
-                return Opened(attempt, await attempt.read())
+                return Opened(attempt, await _first_of(attempt, tells_progress=opening.tells_progress))
             except MeshError as error:
                 self.failed(attempt, error)
                 return None
         return await self._race(attempt, opening, hedge.after_s)
 
     async def _race(self, attempt: Attempt, opening: Opening, after_s: float) -> Opened | None:
-        racing = {asyncio.ensure_future(attempt.read()): attempt}
+        racing = {asyncio.ensure_future(_first_of(attempt)): attempt}
         try:
             done, _ = await asyncio.wait(racing, timeout=after_s)
             second = None if done else self._hedge(attempt, opening)
             if second is not None:
-                racing[asyncio.ensure_future(second.read())] = second
+                racing[asyncio.ensure_future(_first_of(second))] = second
             while racing:
                 done, _ = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -242,3 +243,11 @@ class Attempts:
     def _count(self, attempt: Attempt) -> None:
         outcome = attempt.outcome.name if attempt.outcome is not None else "ABANDONED"
         self._dispatch.metrics.attempt(attempt.candidate.deployment.name, label_of(attempt.cause), outcome)
+
+
+async def _first_of(attempt: Attempt, *, tells_progress: bool = False) -> router_pb2.GenerateResponse:
+    """The attempt's first message; one that only says how far the node is only where it `tells_progress`."""
+    message = await attempt.read()
+    while only_progress(message) and not tells_progress:
+        message = await attempt.read()
+    return message

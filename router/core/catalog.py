@@ -11,7 +11,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-Capability = Literal["chat", "completion", "tools", "vision", "json_schema", "logprobs", "resume", "seed"]
+Capability = Literal[
+    "chat", "completion", "tools", "vision", "json_schema", "logprobs", "resume", "seed", "continue_text"
+]
+Resuming = Literal["tokens", "text", "off"]
 StrategyName = Literal["balanced", "cheapest", "fastest", "weighted", "keyword", "tier", "region"]
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -34,8 +37,9 @@ class Timers(Struct, frozen=True, forbid_unknown_fields=True):
     """Each of an attempt's silences has its own limit."""
 
     connect_s: Positive = 2.0
-    headers_s: Positive = 30.0
-    first_token_s: Positive = 30.0
+    # A node that says that it waits, or reads the prompt, is not silent: both count anew from its last word.
+    headers_s: Positive = 15.0
+    first_token_s: Positive = 15.0
     # Between two messages that carry something.
     gap_s: Positive = 10.0
     # Fewer tokens a second than this over the window is a failure; 0 switches the floor off.
@@ -88,7 +92,7 @@ class Hedge(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Commit(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much of an answer is held back before the caller sees any: until then a failure stays invisible."""
+    """How much of a streamed answer is held back before the caller sees any: until then a failure stays invisible."""
 
     tokens: Count = 1
     # Never hold longer than this after the first token.
@@ -131,17 +135,27 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     # Attempts at most for one request, and what it may cost in millionths of a dollar; 0: no cap.
     attempts: Count = 4
     cost_cap_micro_usd: Annotated[int, Meta(ge=0)] = 0
-    commit: Commit = Commit()
+    # `whole` holds all of it, up to 4 MiB. Whatever this says, an answer whose caller takes it whole is held whole.
+    commit: Commit | Literal["whole"] = Commit()
     # Answers bound to a schema: held until they are whole, or streamed and never resumed.
     structured: Literal["hold", "stream"] = "hold"
-    # Go on elsewhere after a cut; without it a cut ends in STREAM_CUT.
-    resume: bool = True
+    # How a cut answer goes on elsewhere once the caller has seen a part of it. `tokens`: on a replica of the same model
+    # and revision, from its token ids; `text`: that, or else on any deployment of the chain that can go on from a text;
+    # `off`: not at all, a cut ends in STREAM_CUT. true is `tokens`; false is `off`, which YAML takes for it.
+    resume: Resuming | bool = "tokens"
     hedge: Hedge | None = None
     shadow: Shadow | None = None
     cascade: Cascade | None = None
     # Said, and disclosed, when nothing else is left; unset: an error is.
     fallback: Annotated[str, Meta(min_length=1)] | None = None
     owned_by: str = "headrace"
+
+
+def resuming_of(model: Model) -> Resuming:
+    """How a model's answers are resumed, in words."""
+    if isinstance(model.resume, bool):
+        return "tokens" if model.resume else "off"
+    return model.resume
 
 
 class Breaker(Struct, frozen=True, forbid_unknown_fields=True):

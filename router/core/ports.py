@@ -15,7 +15,7 @@ class NodeStream(Protocol):
     """One generation under way at one node."""
 
     async def read(self) -> router_pb2.GenerateResponse | None:
-        """The next message that carries something; None at the end of a stream that ended with OK.
+        """The next message that carries something, or says how far its generation is; None at the end of one with OK.
 
         Nodes' messages are read as the router's own, which hold the same fields: they are passed on as they came.
         Raises MeshError: the node's own, or that of a timer, whose reason then names the timer.

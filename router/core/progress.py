@@ -17,13 +17,15 @@ class Progress:
     """The state of one attempt's timers. `note` is called for every message, the rest only when a timer runs out."""
 
     __slots__ = (
-        *("_arrivals", "_connected", "_headers", "_need", "_soonest", "_timers"),
+        *("_arrivals", "_connected", "_headers", "_need", "_soonest", "_timers", "_waits_since"),
         *("first_at", "last_at", "started_at"),
     )
 
     def __init__(self, timers: Timers, now: float) -> None:
         self._timers = timers
         self.started_at = now
+        # When the node last said that it had not begun yet.
+        self._waits_since = now
         # 0.0 before the first message that carries something.
         self.first_at = 0.0
         self.last_at = 0.0
@@ -42,6 +44,13 @@ class Progress:
         self.last_at = now
         if self._need:
             self._arrivals.append((now, tokens))
+
+    def waits(self, now: float) -> None:
+        """The node says that it waits or reads: the time to the first token counts anew."""
+        if self.first_at:
+            return
+        self._connected = self._headers = True
+        self.last_at = self._waits_since = now
 
     def reached(self, *, connected: bool, headers: bool) -> None:
         """What could be seen of the connection when a timer ran out."""
@@ -69,7 +78,7 @@ class Progress:
         if not self._connected:
             limits.append((timers.connect_s, CONNECT))
         seconds, reason = min(limits)
-        return self.started_at + seconds, reason
+        return self._waits_since + seconds, reason
 
     def _floor_due(self) -> float:
         """When the last window will hold too few tokens, if none come any more."""

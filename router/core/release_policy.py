@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from headrace.router.v1 import router_pb2
 from router.core.catalog import Commit
+from router.core.merging import Merged
+from router.core.token_estimate import tokens_of
 
 Message = router_pb2.GenerateResponse
 # An answer larger than this is let go, however it should have been held: the router's memory is not the caller's.
@@ -46,7 +48,7 @@ class Open:
     """Holds nothing: the first message commits."""
 
     def push(self, message: Message, now: float) -> Sequence[Message]:
-        """See Gate."""
+        """See ReleasePolicy."""
         return (message,)
 
 
@@ -61,7 +63,7 @@ class Window:
         self._open = False
 
     def push(self, message: Message, now: float) -> Sequence[Message]:
-        """See Gate."""
+        """See ReleasePolicy."""
         if self._open:
             return (message,)
         self._since = now if self._since is None else self._since
@@ -80,11 +82,29 @@ class Whole:
         self._open = False
 
     def push(self, message: Message, now: float) -> Sequence[Message]:
-        """See Gate."""
+        """See ReleasePolicy."""
         if self._open:
             return (message,)
         self._open = not self._held.add(message) or message.HasField("summary")
         return self._held.take() if self._open else ()
+
+
+class Merging:
+    """Holds the whole answer and gives it as one message: for a caller who takes it whole.
+
+    One that is larger than may be held is let go in large messages, and is then committed.
+    """
+
+    def __init__(self) -> None:
+        self._merged = Merged()
+
+    def push(self, message: Message, now: float) -> Sequence[Message]:
+        """See ReleasePolicy."""
+        self._merged.add(message)
+        if self._merged.size <= _MAX_HELD_BYTES and not message.HasField("summary"):
+            return ()
+        merged, self._merged = self._merged, Merged()
+        return (merged.message(),)
 
 
 class ToolCalls:
@@ -96,7 +116,7 @@ class ToolCalls:
         self._calling: set[int] = set()
 
     def push(self, message: Message, now: float) -> Sequence[Message]:
-        """See Gate."""
+        """See ReleasePolicy."""
         for delta in message.deltas:
             if delta.finish_reason:
                 self._calling.discard(delta.index)
@@ -108,14 +128,13 @@ class ToolCalls:
         return [out for held in self._held.take() for out in self._inner.push(held, now)]
 
 
-def release_policy_for(*, structured: bool, tools: bool, commit: Commit) -> ReleasePolicy:
-    """The gate of an answer; `structured` when it is bound to a schema and has to be held."""
-    if structured:
+def release_policy_for(
+    *, merged: bool, structured: bool, tools: bool, commit: Commit | Literal["whole"]
+) -> ReleasePolicy:
+    """How an answer is held: `merged` when its caller takes it whole, `structured` when a schema binds and holds it."""
+    if merged:
+        return Merging()
+    if structured or commit == "whole":
         return Whole()
     inner: ReleasePolicy = Open() if commit.tokens == 1 else Window(commit)
     return ToolCalls(inner) if tools else inner
-
-
-def tokens_of(message: Message) -> int:
-    """How many tokens a message carries, where a provider does not say: one for each delta."""
-    return sum(len(delta.token_ids) or 1 for delta in message.deltas)

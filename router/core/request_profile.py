@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from headrace.common.v1 import chat_pb2, generation_pb2
 from headrace.router.v1 import router_pb2
 from router.core.catalog import Capability
+from router.core.token_estimate import tokens_in
 
-# Text makes about one token in four characters; only the node knows.
-_CHARS_PER_TOKEN: Final = 4
+# What a template writes around each message.
+_TOKENS_PER_TURN: Final = 4
 # A conversation is recognised by its beginning: the first messages, at most so much of each.
 _PREFIX_MESSAGES: Final = 2
 _PREFIX_CHARS: Final = 2_048
+_PREFIX_TOKENS: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class RequestProfile:
     choices: int
     tools: bool
     structured: bool
+    # The caller takes the answer whole: nothing of it is committed before all of it is there.
+    whole: bool
 
 
 def profile_of(request: router_pb2.GenerateRequest) -> RequestProfile:
@@ -43,17 +47,9 @@ def profile_of(request: router_pb2.GenerateRequest) -> RequestProfile:
     sampling, prompt = generation.sampling, generation.prompt
     needs: set[Capability] = set()
     kind = prompt.WhichOneof("prompt")
-    chars = 0
+    needs.add("chat" if kind == "chat" else "completion")
     if kind == "chat":
-        needs.add("chat")
-        chars = _chat(prompt.chat, needs)
-        tokens = chars // _CHARS_PER_TOKEN
-    elif kind == "tokens":
-        needs.add("completion")
-        tokens = len(prompt.tokens.token_ids)
-    else:
-        needs.add("completion")
-        tokens = len(prompt.text) // _CHARS_PER_TOKEN
+        _chat_needs(prompt.chat, needs)
     structured = sampling.HasField("response_format") and bool(sampling.response_format.WhichOneof("format"))
     if structured:
         needs.add("json_schema")
@@ -65,12 +61,13 @@ def profile_of(request: router_pb2.GenerateRequest) -> RequestProfile:
         user=context.user,
         labels=request.labels,
         needs=frozenset(needs),
-        prompt_tokens=tokens,
+        prompt_tokens=_prompt_tokens(prompt),
         max_tokens=sampling.max_tokens,
         prefix=prefix_of(context.tenant, prompt),
         choices=max(1, sampling.n),
         tools=kind == "chat" and _tools(prompt.chat),
         structured=structured,
+        whole=request.delivery == router_pb2.DELIVERY_WHOLE,
     )
 
 
@@ -84,7 +81,7 @@ def prefix_of(tenant: str, prompt: chat_pb2.Prompt) -> int:
             for part in message.content:
                 digest.update(part.text[:_PREFIX_CHARS].encode())
     elif kind == "tokens":
-        digest.update(repr(prompt.tokens.token_ids[: _PREFIX_CHARS // _CHARS_PER_TOKEN]).encode())
+        digest.update(repr(prompt.tokens.token_ids[:_PREFIX_TOKENS]).encode())
     else:
         digest.update(prompt.text[:_PREFIX_CHARS].encode())
     return int.from_bytes(digest.digest(), "big")
@@ -105,17 +102,36 @@ def _tools(chat: chat_pb2.ChatPrompt) -> bool:
     return bool(chat.tools) and chat.tool_choice.mode != chat_pb2.ToolChoice.MODE_NONE
 
 
-def _chat(chat: chat_pb2.ChatPrompt, needs: set[Capability]) -> int:
-    """The conversation's length in characters; adds what it needs."""
-    chars = 0
+def texts_of(chat: chat_pb2.ChatPrompt) -> Iterator[str]:
+    """All that a conversation's template writes out: its messages, the calls in them, and the tools' descriptions."""
     for message in chat.messages:
+        for part in message.content:
+            yield part.text
+        for call in message.tool_calls:
+            yield call.name
+            yield call.arguments_json
+    for tool in chat.tools:
+        yield tool.name
+        yield tool.description
+        yield tool.parameters_json or (str(tool.parameters) if tool.HasField("parameters") else "")
+
+
+def _prompt_tokens(prompt: chat_pb2.Prompt) -> int:
+    kind = prompt.WhichOneof("prompt")
+    if kind == "tokens":
+        return len(prompt.tokens.token_ids)
+    if kind == "text":
+        return tokens_in((prompt.text,))
+    return tokens_in(texts_of(prompt.chat)) + len(prompt.chat.messages) * _TOKENS_PER_TURN
+
+
+def _chat_needs(chat: chat_pb2.ChatPrompt, needs: set[Capability]) -> None:
+    """Add what a conversation needs. Calls in its history have to be written out by a template that knows them."""
+    if _tools(chat):
+        needs.add("tools")
+    for message in chat.messages:
+        if message.tool_calls or message.role == chat_pb2.ROLE_TOOL:
+            needs.add("tools")
         for part in message.content:
             if part.HasField("image"):
                 needs.add("vision")
-            else:
-                chars += len(part.text)
-        chars += sum(len(call.arguments_json) for call in message.tool_calls)
-    chars += sum(len(tool.description) + len(tool.parameters_json) for tool in chat.tools)
-    if _tools(chat):
-        needs.add("tools")
-    return chars

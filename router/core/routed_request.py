@@ -53,6 +53,8 @@ class Opening:
     # Whether those who failed may be asked again once everybody was; not where a doubtful answer can be had instead.
     again: bool = True
     resumption: Resumption | None = None
+    # Whether a message that only says how far the node is may be the first; not where another answer is in hand.
+    tells_progress: bool = True
 
 
 class Opened(NamedTuple):
@@ -60,3 +62,8 @@ class Opened(NamedTuple):
 
     attempt: Attempt
     message: router_pb2.GenerateResponse
+
+
+def only_progress(message: router_pb2.GenerateResponse) -> bool:
+    """Whether a message says how far a node is, and carries nothing of an answer."""
+    return not message.deltas and not message.HasField("summary")

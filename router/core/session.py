@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from headrace.common.v1 import generation_pb2
 from headrace.router.v1 import router_pb2
@@ -12,8 +12,8 @@ from router.core.attempt import ESCALATION, FAILOVER, FIRST, Attempt
 from router.core.attempts import Attempts
 from router.core.cascade_policy import CascadePolicy
 from router.core.disclosing import disclose
-from router.core.release_policy import ReleasePolicy, release_policy_for
-from router.core.routed_request import Opening
+from router.core.release_policy import Open, ReleasePolicy, release_policy_for
+from router.core.routed_request import Opening, only_progress
 
 Message = router_pb2.GenerateResponse
 
@@ -28,6 +28,9 @@ class Session:
         self._trace = attempts.request.trace
         self._model = attempts.request.route.model
         self._profile = attempts.request.profile
+        # What is held to be judged, and then what is held because of how the answer is taken.
+        self._judged: ReleasePolicy = Open()
+        self._policy: ReleasePolicy = Open()
         self._escalated = False
         self._fallback = False
         # The answer's last word, once it is said.
@@ -57,24 +60,46 @@ class Session:
         except MeshError as error:
             yield self._static(error)
             return
-        release_policy = self._release_policy(part.attempt)
         while True:
-            ready = release_policy.push(part.message, self._trace.now())
-            better = await self._escalate(part.attempt, ready) if ready else None
-            if better is None:
-                for out in ready:
-                    self._dress(out, part.attempt)
-                    yield out
-                if part.message.HasField("summary"):
-                    part.attempt.finish()
-                    return
+            if part.begins:
+                self._start(part.attempt)
+            if only_progress(part.message):
+                better = None
+                if not self._answer.begun:
+                    yield part.message
+            else:
+                judged = self._judged.push(part.message, self._trace.now())
+                better = await self._escalate(part.attempt, judged) if judged else None
+                if better is None:
+                    for out in self._released(judged, part.attempt):
+                        yield out
+                    if part.message.HasField("summary"):
+                        part.attempt.finish()
+                        return
             try:
                 part = better or await self._answer.read(part.attempt)
             except MeshError as error:
                 yield self._static(error)
                 return
-            if part.begins:
-                release_policy = self._release_policy(part.attempt)
+
+    def _start(self, attempt: Attempt) -> None:
+        """An attempt begins: what was held of those before it is let go of."""
+        begun = self._answer.begun
+        judges = self._cascade_policy is not None and self._cascade_policy.wants(attempt) and not begun
+        self._judged = self._cascade_policy.release_policy() if self._cascade_policy and judges else Open()
+        self._policy = release_policy_for(
+            merged=self._profile.whole,
+            structured=self._profile.structured and self._model.structured == "hold" and not begun,
+            tools=self._profile.tools,
+            commit=self._model.commit,
+        )
+
+    def _released(self, judged: Sequence[Message], attempt: Attempt) -> Iterator[Message]:
+        """What may go to the caller now, dressed."""
+        for message in judged:
+            for out in self._policy.push(message, self._trace.now()):
+                self._dress(out, attempt)
+                yield out
 
     async def _begin(self) -> Part:
         if self._cascade_policy is not None:
@@ -88,7 +113,7 @@ class Session:
         """Begin with the second member; with the first after all when nobody else answers."""
         self._escalated = True
         try:
-            return await self._answer.open(Opening(FIRST, first_group=1, again=False))
+            return await self._answer.open(Opening(FIRST, first_group=1, again=False, tells_progress=False))
         except MeshError as error:
             if error.outcome is Outcome.CALLER_FAULT or isinstance(error, DeadlineExceeded):
                 raise
@@ -107,7 +132,9 @@ class Session:
         if not verdict.escalate:
             return None
         try:
-            better = await self._answer.open(Opening(ESCALATION, first_group=attempt.group + 1, again=False))
+            better = await self._answer.open(
+                Opening(ESCALATION, first_group=attempt.group + 1, again=False, tells_progress=False)
+            )
         except MeshError as error:
             # A doubtful answer is better than none.
             self._trace.note("cascade.failed", f"kept the answer in hand: {error.reason}")
@@ -139,13 +166,6 @@ class Session:
             if message.HasField("summary"):
                 self._final = message.disclosure
         self._answer.give(message)
-
-    def _release_policy(self, attempt: Attempt) -> ReleasePolicy:
-        begun = self._answer.begun
-        if self._cascade_policy is not None and self._cascade_policy.wants(attempt) and not begun:
-            return self._cascade_policy.release_policy()
-        hold = self._profile.structured and self._model.structured == "hold" and not begun
-        return release_policy_for(structured=hold, tools=self._profile.tools, commit=self._model.commit)
 
     def _static(self, error: MeshError) -> Message:
         """The answer of last resort, where the model has one and nothing was said yet; else raises the error."""

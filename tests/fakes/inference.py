@@ -38,6 +38,8 @@ class Act:
     logprob: float = -0.1
     # The text of every token, in place of what follows from the prompt.
     says: str | None = None
+    # Say so often that the prompt is being read, before anything of the answer.
+    progress: int = 0
     # The end of the answer is a tool call, in pieces, from this token on.
     tool_from: int | None = None
 
@@ -139,6 +141,9 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
         try:
             if act.headers:
                 await context.send_initial_metadata(())
+            for i in range(act.progress):
+                stage = common.GenerationProgress.STAGE_PREFILL
+                yield pb.GenerateResponse(progress={"stage": stage, "prompt_read": i / act.progress})
             async for message in self._answer(request, act):
                 yield message
             over.set()

@@ -116,8 +116,10 @@ class Running:
 
 
 def request_for(prompt: str, model: str = "pub", **options: object) -> pb.GenerateRequest:
-    """A request; options are sampling fields, `labels`, `budget`, `context` and `chat`."""
+    """A request; options are sampling fields, `labels`, `budget`, `context`, `chat`, and `whole` for the delivery."""
     request = pb.GenerateRequest()
+    if options.pop("whole", False):
+        request.delivery = pb.DELIVERY_WHOLE
     request.context.tenant = "t1"
     for name, value in options.pop("context", {}).items():
         setattr(request.context, name, value)

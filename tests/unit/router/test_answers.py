@@ -57,7 +57,7 @@ def test_a_window_opens_when_its_time_is_over() -> None:
 
 
 def test_half_a_tool_call_never_passes_and_other_choices_do_not_overtake() -> None:
-    release_policy = release_policy_for(structured=False, tools=True, commit=Commit())
+    release_policy = release_policy_for(merged=False, structured=False, tools=True, commit=Commit())
     call = common.ChoiceDelta(index=0, token_ids=[5], tool_calls=[common.ToolCallDelta(name="f")])
     assert len(release_policy.push(message(text([1])), 0.0)) == 1
     assert not release_policy.push(message(call), 0.0)

@@ -79,3 +79,17 @@ def test_a_steady_stream_is_never_late(pauses) -> None:
         now += pause
         attempt.note(now, 1)
         assert attempt.due()[0] > now
+
+
+def test_a_node_that_says_that_it_waits_is_not_silent() -> None:
+    """Each word winds the first token's timer up again; after the first token such words mean nothing."""
+    attempt = Progress(TIMERS, 100.0)
+    attempt.waits(100.5)
+    # Who speaks is connected and has sent headers.
+    assert attempt.due() == (105.5, progress.FIRST_TOKEN)
+    attempt.waits(105.0)
+    assert attempt.due() == (110.0, progress.FIRST_TOKEN)
+    assert attempt.last_at == 105.0
+    attempt.note(109.0, 1)
+    attempt.waits(110.9)
+    assert attempt.due() == (111.0, progress.GAP)

@@ -12,7 +12,7 @@ from mesh.errors import FailedPrecondition, Outcome, ResourceExhausted, Unavaila
 from router.core import filters, scorers
 from router.core.catalog import Deployment, KeywordRule, Model, Price, Ramp
 from router.core.request_profile import profile_of
-from router.core.selector import Selected
+from router.core.selector import Selected, SelectionRequest
 from tests.unit.router.surroundings import World, profile
 
 
@@ -31,8 +31,24 @@ def test_tools_and_past_calls_count_towards_the_prompt() -> None:
     plain = profile_of(request).prompt_tokens
     chat.tools.add(name="f", description="y" * 400, parameters_json="z" * 800)
     chat.messages.add(role=4).tool_calls.add(id="c", name="f", arguments_json="a" * 400)
-    assert profile_of(request).prompt_tokens == plain + 400
+    # The names and what a template writes around a message come on top.
+    assert plain + 400 <= profile_of(request).prompt_tokens < plain + 420
     assert profile_of(request).needs == {"chat", "tools"}
+
+
+def test_calls_in_the_history_need_tools_though_none_are_offered() -> None:
+    """A template that knows no tools cannot write them out."""
+    for role, calls in ((4, 1), (5, 0)):
+        request = router_pb2.GenerateRequest()
+        message = request.generation.prompt.chat.messages.add(role=role)
+        for _ in range(calls):
+            message.tool_calls.add(id="c", name="f", arguments_json="{}")
+        assert profile_of(request).needs == {"chat", "tools"}
+    plain, able = dep("plain"), dep("able", capabilities=frozenset({"chat", "tools"}))
+    world = World([plain, able], model("plain", "able"))
+    choice = world.selector.choose(SelectionRequest(profile_of(request), world.route, ()), world.clock.now, world.steps)
+    assert isinstance(choice, Selected)
+    assert choice.candidate.key == "able/able-0"
 
 
 ALL = (
