@@ -7,7 +7,7 @@ import json
 from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_void_p
 from pathlib import Path
 
-from .build import LIBRARY, cpu_features, sources_hash
+from .build import LIBRARY, sources_hash
 
 
 class NativeUnavailable(Exception):
@@ -21,6 +21,7 @@ class Config(ctypes.Structure):
         *((name, c_int32) for name in ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_size")),
         *((name, c_int32) for name in ("vocabulary", "blocks", "threads", "activation", "kv_kind")),
         *((name, c_float) for name in ("norm_eps", "embedding_scale", "attention_scale")),
+        ("kernels", c_char_p),
     ]
 
 
@@ -84,14 +85,17 @@ def load(path: Path = LIBRARY) -> ctypes.CDLL:
     built = json.loads(library.hr_build())
     if built["sources"] != sources_hash():
         raise NativeUnavailable("built from other sources; run python -m inference.native.build")
-    missing = set(built["needs"]) - cpu_features()
-    if missing:
-        raise NativeUnavailable(
-            f"built for another CPU (this one lacks {', '.join(sorted(missing))}); run python -m inference.native.build"
-        )
+    library.hr_kernel_paths.restype = c_char_p
+    if not kernel_paths(library):
+        raise NativeUnavailable("this CPU has none of the instruction sets that there are kernels for (AVX2 and above)")
     for name, arguments in _FUNCTIONS.items():
         getattr(library, name).argtypes = arguments
         getattr(library, name).restype = c_int
     library.hr_close.argtypes = [_MODEL]
     library.hr_close.restype = None
     return library
+
+
+def kernel_paths(library: ctypes.CDLL) -> tuple[str, ...]:
+    """The kernels that this CPU can run, named by their instruction sets, the fastest first."""
+    return tuple(json.loads(library.hr_kernel_paths()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .runner import KV_PRECISIONS, KvPrecision, Precision
+from .runner import KV_PRECISIONS, CpuKernels, KvPrecision, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class TorchEngineConfig:
     # "int8" halves KV memory on CPUs, "fp8" on CUDA.
     kv_precision: KvPrecision = "auto"
     threads: int = 2
+    # Which of the CPU kernels to run, for tests and comparisons; "auto": the fastest that the CPU has instructions for.
+    cpu_kernels: CpuKernels = "auto"
     # What one sequence may hold, prompt and answer; None: all that the model was made for.
     context_length: int | None = None
     # What all sequences together may hold in KV memory.

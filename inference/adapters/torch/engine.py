@@ -235,7 +235,7 @@ def build(config: TorchEngineConfig) -> TorchEngine:
     blocks = config.kv_tokens // BLOCK_SIZE
 
     def options(**which: object) -> RunnerOptions:
-        names = ("device", "precision", "kv_precision", "threads")
+        names = ("device", "precision", "kv_precision", "threads", "cpu_kernels")
         common = {name: getattr(config, name) for name in names}
         return RunnerOptions(**common, num_blocks=blocks, **which)  # type: ignore[arg-type]  # checked by the tests
 

@@ -34,15 +34,28 @@ class NativeModel:
     """Owns the native model. Not for use from two threads at once, except that calls release the GIL."""
 
     def __init__(
-        self, library: ctypes.CDLL, config: ModelConfig, num_blocks: int, threads: int, kv_precision: str
+        self,
+        library: ctypes.CDLL,
+        config: ModelConfig,
+        num_blocks: int,
+        threads: int,
+        kv_precision: str,
+        *,
+        kernels: str = "auto",
     ) -> None:
+        """Raises ModelError for `kernels` that this CPU cannot run; "auto" are the fastest that it can."""
         check_shape(config)
+        paths = native.kernel_paths(library)
+        if kernels not in ("auto", *paths):
+            raise ModelError(f"cpu_kernels {kernels!r}: this CPU runs {', '.join(paths)}")
+        self.kernels = paths[0] if kernels == "auto" else kernels
         self._library = library
         self._handle = ctypes.c_void_p()
         c = config
         shape = native.Config(
             *(c.layers, c.hidden, c.intermediate, c.heads, c.kv_heads, c.head_dim, c.vocab_size, num_blocks, threads),
             *(_ACTIVATIONS[c.activation], _KV_KINDS[kv_precision], c.norm_eps, c.embedding_scale, c.attention_scale),
+            self.kernels.encode(),
         )
         self._check(library.hr_open(ctypes.byref(shape), ctypes.byref(self._handle)))
 

@@ -39,10 +39,12 @@ class NativeRunner:
         threads: int,
         *,
         kv_precision: str = "auto",
+        kernels: str = "auto",
     ) -> None:
         self._config = config = checkpoint.config
         kept = "int8" if kv_precision == "int8" else "float16"
-        self._model = NativeModel(library, config, num_blocks, threads, kept)
+        self._model = NativeModel(library, config, num_blocks, threads, kept, kernels=kernels)
+        self.kernels = self._model.kernels
         self._slots: set[int] = set()
         self._next_slot = 1
         self._logits = torch.empty(0)

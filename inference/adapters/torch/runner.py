@@ -21,6 +21,7 @@ from .torch_runner import TorchRunner
 
 Precision = Literal["auto", "float32", "bfloat16", "fp8", "int8", "int4"]
 KvPrecision = Literal["auto", "fp8", "int8"]
+CpuKernels = Literal["auto", "amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2"]
 # What each kind of device holds keys and values in; "auto" is as the weights compute, float16 in the native kernels.
 KV_PRECISIONS: Mapping[str, tuple[KvPrecision, ...]] = {"cpu": ("auto", "int8"), "cuda": ("auto", "fp8")}
 
@@ -40,6 +41,8 @@ class RunnerOptions:
     # KV memory, in blocks of 16 tokens.
     num_blocks: int = 1024
     threads: int = 2
+    # Which of the CPU kernels to run; "auto": the fastest that this CPU can.
+    cpu_kernels: CpuKernels = "auto"
 
 
 def build_runner(options: RunnerOptions) -> ModelRunner:
@@ -49,12 +52,11 @@ def build_runner(options: RunnerOptions) -> ModelRunner:
     if options.kv_precision not in KV_PRECISIONS.get(device.type, ("auto",)):
         raise ModelError(f"kv_precision {options.kv_precision!r} is not for {device.type}")
     if device.type == "cpu":
-        library = None if options.precision == "float32" else _kernels(checkpoint)
+        library = None if options.precision == "float32" else _kernels(checkpoint, options.cpu_kernels)
         # The native kernels bring their own threads; torch's, waiting for work beside them, would take their cores.
         torch.set_num_threads(1 if library is not None else options.threads)
         if library is not None:
-            sizes = options.num_blocks, options.threads
-            return NativeRunner(library, checkpoint, options.precision, *sizes, kv_precision=options.kv_precision)
+            return _native_runner(library, checkpoint, options)
     if device.type == "cuda":
         runner = _cuda_runner(checkpoint, device, options)
         if runner is not None:
@@ -77,11 +79,23 @@ def _cuda_runner(checkpoint: Checkpoint, device: torch.device, options: RunnerOp
         return None
 
 
-def _kernels(checkpoint: Checkpoint) -> ctypes.CDLL | None:
+def _native_runner(library: ctypes.CDLL, checkpoint: Checkpoint, options: RunnerOptions) -> NativeRunner:
+    runner = NativeRunner(
+        *(library, checkpoint, options.precision, options.num_blocks, options.threads),
+        kv_precision=options.kv_precision,
+        kernels=options.cpu_kernels,
+    )
+    _log.info("engine.native_kernels", kernels=runner.kernels, others=native.kernel_paths(library))
+    return runner
+
+
+def _kernels(checkpoint: Checkpoint, wanted: CpuKernels) -> ctypes.CDLL | None:
     try:
         check_shape(checkpoint.config)
         return native.load()
     except (native.NativeUnavailable, UnsupportedModel) as error:
+        if wanted != "auto":
+            raise ModelError(f"cpu_kernels {wanted!r} cannot be used: {error}") from error
         _log.warning("engine.native_kernels_not_used", reason=str(error), instead="plain torch, slower")
         return None
 

@@ -35,10 +35,18 @@ headrace::Matrix& matrix_of(Model& model, int layer, int which) {
 
 }  // namespace
 
+#pragma GCC visibility push(default)
 extern "C" {
 
-// What this library was built from and for, as build.py wrote it. Safe to call on any CPU of the family.
+// What this library was built from, as build.py wrote it.
 const char* hr_build() { return HEADRACE_BUILD; }
+
+// See kernel_paths. Valid until the thread's next call.
+const char* hr_kernel_paths() {
+  thread_local std::string paths;
+  paths = headrace::kernel_paths();
+  return paths.c_str();
+}
 
 const char* hr_error() { return last_error.c_str(); }
 
@@ -80,12 +88,12 @@ int hr_forward(Model* model, const headrace::Batch* batch, float* logits) {
 }
 
 int hr_summarize(Model* model, const headrace::Logits* logits, int rows, const headrace::Summary* to) {
-  return guarded([&] { headrace::summarize(model->pool, *logits, rows, *to); });
+  return guarded([&] { headrace::summarize(model->kernels, model->pool, *logits, rows, *to); });
 }
 
 int hr_candidates(Model* model, const headrace::Logits* logits, const int64_t* which, const float* temperature, int rows,
                   int count, const headrace::Candidates* to) {
-  return guarded([&] { headrace::candidates(model->pool, *logits, which, temperature, rows, count, *to); });
+  return guarded([&] { headrace::candidates(model->kernels, model->pool, *logits, which, temperature, rows, count, *to); });
 }
 
 int hr_attend(Model* model, const headrace::Batch* batch, int layer, const float* queries, const float* keys,
@@ -114,3 +122,4 @@ int hr_adapter_remove(Model* model, int slot) {
 }
 
 }  // extern "C"
+#pragma GCC visibility pop

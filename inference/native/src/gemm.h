@@ -7,6 +7,7 @@
 
 #include "matrix.h"
 #include "pool.h"
+#include "scratch.h"
 
 namespace headrace {
 
@@ -16,10 +17,6 @@ class Inputs {
  public:
   // Room for rows of this width; keeps its memory when it shrinks.
   void resize(int rows, int columns);
-  // Quantizes 32 values into group g of a row.
-  void set_group(Kind kind, int row, int g, const float* values);
-  // Quantizes a whole row.
-  void set_row(Kind kind, int row, const float* values);
 
   int rows = 0;
   int columns = 0;
@@ -42,15 +39,18 @@ struct Product {
   int first = 0;
 };
 
+struct Kernels;
+
+// Rows that the kernels take together: 12 accumulators of integers and 12 of floats leave registers for weights and scales.
+constexpr int kRows = 6;
+
 // Runs the products of a stage, all over the same `rows` of inputs; every thread of the team calls it, also one that is so
 // late that the inputs are another stage's by then. A row's results are the same bits whatever rows run beside it.
-void multiply(Worker& worker, const Inputs& inputs, int rows, const Product* products, int count);
+void multiply(const Kernels& kernels, Worker& worker, Scratch& scratch, const Inputs& inputs, int rows,
+              const Product* products, int count);
 
 // Whether rows are so many that a tile is gone through more than once: then its arithmetic takes longer than reading it.
 bool in_blocks(int rows);
-
-// One tile of a product, for all rows, in the caller's thread: the same bits as `multiply` gives.
-void multiply_tile(const Inputs& inputs, const Product& product, int tile);
 
 // What kinds of inputs the products of a stage need: all quantized, or all bfloat16.
 inline Kind input_kind(const Matrix& matrix) { return matrix.quantized() ? Kind::kInt8 : Kind::kBf16; }

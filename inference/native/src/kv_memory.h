@@ -24,22 +24,18 @@ enum class KvKind : int32_t { kHalf = 0, kInt8 = 1 };
 class KvMemory {
  public:
   KvMemory(KvKind kind, int layers, int blocks, int heads, int head_size);
-  // Int8 rounds to 8 bits against the largest of `key` and of `value`.
-  void write(int layer, int block, int slot, int head, const float* key, const float* value);
   void copy(int from, int to);
   // Keys of a block, then its values and scales.
-  const uint8_t* at(int layer, int block, int head) const {
+  uint8_t* at(int layer, int block, int head) const {
     return arena_.data() + ((size_t(layer) * blocks_ + block) * heads_ + head) * bytes_;
   }
   KvKind kind() const { return kind_; }
   int head_size() const { return head_size_; }
-  // Bytes of a block's keys in one head, and of its values.
+  // Bytes of a block in one head, and those of its keys alone, which are as many as its values'.
+  size_t bytes() const { return bytes_; }
   size_t panel_bytes() const { return panel_bytes_; }
 
  private:
-  void write_half(uint8_t* block, int slot, const float* key, const float* value) const;
-  void write_int8(uint8_t* block, int slot, const float* key, const float* value) const;
-
   const KvKind kind_;
   const int layers_, blocks_, heads_, head_size_;
   const size_t panel_bytes_, bytes_;  // bytes: of both panels and the scales

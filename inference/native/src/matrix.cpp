@@ -6,7 +6,7 @@
 #include <new>
 #include <utility>
 
-#include "simd.h"
+#include "half.h"
 
 namespace headrace {
 namespace {

@@ -9,6 +9,7 @@ namespace headrace {
 
 constexpr int kGroup = 32;  // inputs that share a scale
 constexpr int kTile = 32;   // outputs that a tile holds, in two halves of 16
+constexpr int kLanes = 16;  // numbers that the kernels take at a time
 
 enum class Kind : int32_t { kInt4 = 0, kInt8 = 1, kBf16 = 2 };
 

@@ -3,20 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "simd.h"
-
 namespace headrace {
-
-// What every stage of a step needs to know about it.
-struct Model::Step {
-  const Batch& batch;
-  bool adapted;
-};
 
 namespace {
 
 // More stages than a layer, and than the rest of a step, can have.
-constexpr int kLayerStages = 24, kOtherStages = 8;
+constexpr int kLayerStages = 25, kOtherStages = 8;
 
 // Logits of more bytes than a core's own caches hold are written past them.
 constexpr size_t kCache = size_t(2) << 20;
@@ -31,6 +23,7 @@ const float* or_null(const std::vector<float>& values) { return values.empty() ?
 
 Model::Model(const Config& c)
     : config(c),
+      kernels(kernels_of(c.kernels)),
       pool(c.threads, c.layers * kLayerStages + kOtherStages),
       memory(c.kv_kind, c.layers, c.blocks, c.kv_heads, c.head_size),
       layers(c.layers),
@@ -56,6 +49,7 @@ void Model::prepare(const Batch& batch, bool adapted) {
   for (int s = 0; s < batch.sequences; s++) {
     for (int t = batch.query_starts[s]; t < batch.query_starts[s + 1]; t++) owners_[t] = s;
   }
+  plan_attention(batch);
 }
 
 void Model::forward(const Batch& batch, float* logits) {
@@ -121,8 +115,8 @@ void Model::normalize(Worker& worker, int count, const float* x, const std::vect
   worker.once([&] { inputs_.resize(count, config.hidden); });
   worker.each(count, [&](int t) {
     const size_t at = size_t(t) * config.hidden;
-    rms_norm(x + at, norm.data(), config.hidden, config.norm_eps, &normed_[at]);
-    inputs_.set_row(kind, t, &normed_[at]);
+    kernels.rms_norm(x + at, norm.data(), config.hidden, config.norm_eps, &normed_[at]);
+    kernels.set_inputs(inputs_, kind, t, 0, config.hidden / kGroup, &normed_[at]);
   });
 }
 
@@ -137,14 +131,14 @@ void Model::attention(Worker& worker, Step& step, int index) {
       {&layer.projections[kKey], keys_.data(), key_width, or_null(layer.biases[kKey]), false},
       {&layer.projections[kValue], values_.data(), key_width, or_null(layer.biases[kValue]), false},
   };
-  multiply(worker, inputs_, n, products, 3);
+  multiply(kernels, worker, scratch_[worker.id()], inputs_, n, products, 3);
   adapt(worker, step, index, kQuery, normed_.data(), queries_.data());
   adapt(worker, step, index, kKey, normed_.data(), keys_.data());
   adapt(worker, step, index, kValue, normed_.data(), values_.data());
   rotate_and_store(worker, step, index);
   attend_all(worker, step, index);
   worker.once([&] { inputs_.resize(n, query_width); });
-  worker.each(n, [&](int t) { inputs_.set_row(kind, t, &attended_[size_t(t) * query_width]); });
+  worker.each(n, [&](int t) { kernels.set_inputs(inputs_, kind, t, 0, query_width / kGroup, &attended_[size_t(t) * query_width]); });
   add_back(worker, step, index, kOutput, inputs_);
 }
 
@@ -157,33 +151,19 @@ void Model::rotate_and_store(Worker& worker, Step& step, int index) {
     const float* sin = cos + half;
     float* query = &queries_[size_t(t) * config.heads * size];
     for (int h = 0; h < config.heads; h++, query += size) {
-      if (!layer.norms[kQueryNorm].empty()) rms_norm(query, layer.norms[kQueryNorm].data(), size, config.norm_eps, query);
-      rotate(query, cos, sin, size);
-      if (config.kv_kind == KvKind::kInt8) spread(query, size);
-      for (int i = 0; i < size; i++) query[i] *= config.attention_scale;
+      if (!layer.norms[kQueryNorm].empty()) kernels.rms_norm(query, layer.norms[kQueryNorm].data(), size, config.norm_eps, query);
+      kernels.rotate(query, cos, sin, size);
+      if (config.kv_kind == KvKind::kInt8) kernels.spread(query, size);
+      kernels.scale(query, config.attention_scale, size);
     }
     float *key = &keys_[size_t(t) * config.kv_heads * size], *value = &values_[size_t(t) * config.kv_heads * size];
     const int block = step.batch.block_tables[owners_[t] * step.batch.table_width + position / kBlock];
     for (int h = 0; h < config.kv_heads; h++, key += size, value += size) {
-      if (!layer.norms[kKeyNorm].empty()) rms_norm(key, layer.norms[kKeyNorm].data(), size, config.norm_eps, key);
-      rotate(key, cos, sin, size);
-      if (config.kv_kind == KvKind::kInt8) spread(key, size);
-      memory.write(index, block, position % kBlock, h, key, value);
+      if (!layer.norms[kKeyNorm].empty()) kernels.rms_norm(key, layer.norms[kKeyNorm].data(), size, config.norm_eps, key);
+      kernels.rotate(key, cos, sin, size);
+      if (config.kv_kind == KvKind::kInt8) kernels.spread(key, size);
+      kernels.write_kv(memory, memory.at(index, block, h), position % kBlock, key, value);
     }
-  });
-}
-
-void Model::attend_all(Worker& worker, Step& step, int index) {
-  const int group = config.heads / config.kv_heads, width = group * config.head_size, window = layers[index].window;
-  worker.each(step.batch.tokens * config.kv_heads, [&](int item) {
-    // Late tokens of a prompt see more and take longer: they go first.
-    const int t = step.batch.tokens - 1 - item / config.kv_heads, kv_head = item % config.kv_heads;
-    const int last = step.batch.positions[t];
-    const size_t at = (size_t(t) * config.kv_heads + kv_head) * width;
-    const int32_t* table = step.batch.block_tables + owners_[t] * step.batch.table_width;
-    const int first = window && last >= window ? last - window + 1 : 0;
-    const AttentionTask task{index, kv_head, group, table, first, last, &queries_[at], &attended_[at]};
-    attend(memory, task, scratch_[worker.id()]);
   });
 }
 
@@ -207,10 +187,11 @@ void Model::gate_tiles(Worker& worker, Step& step, int index) {
   static_assert(kTile == kGroup);
   worker.each(gates.tiles(), [&](int tile) {
     float *gate = tiles_[worker.id()].data(), *up = gate + size_t(n) * kTile;
-    multiply_tile(inputs_, {&gates, gate, kTile, or_null(layer.biases[kGate]), false, false, tile * kTile}, tile);
-    multiply_tile(inputs_, {&ups, up, kTile, or_null(layer.biases[kUp]), false, false, tile * kTile}, tile);
-    gate_all(config.activation, gate, up, n * kTile);
-    for (int t = 0; t < n; t++) gated_.set_group(kind, t, tile, gate + size_t(t) * kTile);
+    Scratch& scratch = scratch_[worker.id()];
+    kernels.multiply_tile(inputs_, {&gates, gate, kTile, or_null(layer.biases[kGate]), false, false, tile * kTile}, tile, scratch);
+    kernels.multiply_tile(inputs_, {&ups, up, kTile, or_null(layer.biases[kUp]), false, false, tile * kTile}, tile, scratch);
+    kernels.gate(config.activation, gate, up, n * kTile);
+    for (int t = 0; t < n; t++) kernels.set_inputs(gated_, kind, t, tile, 1, gate + size_t(t) * kTile);
   }, in_blocks(n));
 }
 
@@ -222,13 +203,13 @@ void Model::gate_adapted(Worker& worker, Step& step, int index) {
       {&layer.projections[kGate], gate_.data(), width, or_null(layer.biases[kGate]), false},
       {&layer.projections[kUp], up_.data(), width, or_null(layer.biases[kUp]), false},
   };
-  multiply(worker, inputs_, n, products, 2);
+  multiply(kernels, worker, scratch_[worker.id()], inputs_, n, products, 2);
   adapt(worker, step, index, kGate, normed_.data(), gate_.data());
   adapt(worker, step, index, kUp, normed_.data(), up_.data());
   worker.each(n, [&](int t) {
     float* gate = &gate_[size_t(t) * width];
-    gate_all(config.activation, gate, &up_[size_t(t) * width], width);
-    gated_.set_row(input_kind(layer.projections[kGate]), t, gate);
+    kernels.gate(config.activation, gate, &up_[size_t(t) * width], width);
+    kernels.set_inputs(gated_, input_kind(layer.projections[kGate]), t, 0, width / kGroup, gate);
   });
 }
 
@@ -239,13 +220,13 @@ void Model::add_back(Worker& worker, Step& step, int index, Projection projectio
   const bool normed = !norm.empty();
   float* out = normed ? branch_.data() : x_.data();
   const Product product{&layer.projections[projection], out, config.hidden, or_null(layer.biases[projection]), !normed};
-  multiply(worker, inputs, step.batch.tokens, &product, 1);
+  multiply(kernels, worker, scratch_[worker.id()], inputs, step.batch.tokens, &product, 1);
   adapt(worker, step, index, projection, projection == kOutput ? attended_.data() : gate_.data(), out);
   if (!normed) return;
   worker.each(step.batch.tokens, [&](int t) {
     const size_t at = size_t(t) * config.hidden;
-    rms_norm(&branch_[at], norm.data(), config.hidden, config.norm_eps, &branch_[at]);
-    for (int i = 0; i < config.hidden; i++) x_[at + i] += branch_[at + i];
+    kernels.rms_norm(&branch_[at], norm.data(), config.hidden, config.norm_eps, &branch_[at]);
+    kernels.add_scaled(&x_[at], &branch_[at], 1.0f, config.hidden);
   });
 }
 
@@ -260,10 +241,7 @@ void Model::adapt(Worker& worker, Step& step, int index, Projection projection, 
     float* out = y + size_t(t) * matrix.rows;
     for (int r = 0; r < pair.rank; r++) {
       const float *down = &pair.down[size_t(r) * matrix.columns], *up = &pair.up[size_t(r) * matrix.rows];
-      vf products = {};
-      for (int i = 0; i < matrix.columns; i += kLanes) products = fma(load<vf>(in + i), load<vf>(down + i), products);
-      const float inner = sum(products);
-      for (int i = 0; i < matrix.rows; i++) out[i] += inner * up[i];
+      kernels.add_scaled(out, up, kernels.dot(in, down, matrix.columns), matrix.rows);
     }
   });
 }
@@ -273,12 +251,12 @@ void Model::logits_of(Worker& worker, const Batch& batch, float* logits) {
   worker.each(batch.rows, [&](int r) {
     float* row = &normed_[size_t(r) * config.hidden];
     const float* x = &x_[size_t(batch.logits_rows[r]) * config.hidden];
-    rms_norm(x, final_norm.data(), config.hidden, config.norm_eps, row);
-    inputs_.set_row(input_kind(output()), r, row);
+    kernels.rms_norm(x, final_norm.data(), config.hidden, config.norm_eps, row);
+    kernels.set_inputs(inputs_, input_kind(output()), r, 0, config.hidden / kGroup, row);
   });
   const bool large = size_t(batch.rows) * config.vocabulary * sizeof(float) > kCache;
   const Product product{&output(), logits, config.vocabulary, nullptr, false, large};
-  multiply(worker, inputs_, batch.rows, &product, 1);
+  multiply(kernels, worker, scratch_[worker.id()], inputs_, batch.rows, &product, 1);
 }
 
 }  // namespace headrace

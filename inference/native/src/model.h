@@ -8,9 +8,10 @@
 
 #include "attention.h"
 #include "gemm.h"
+#include "kernels.h"
 #include "matrix.h"
-#include "operators.h"
 #include "pool.h"
+#include "scratch.h"
 
 namespace headrace {
 
@@ -24,6 +25,7 @@ struct Config {
   Activation activation;
   KvKind kv_kind;
   float norm_eps, embedding_scale, attention_scale;
+  const char* kernels;  // one of kernel_paths()
 };
 
 // Passed from Python as it lies: keep in step with Batch in library.py. Fields as in StepBatch.
@@ -50,6 +52,20 @@ struct Adapter {
   std::vector<LoraPair> pairs;  // [layers * kProjections]
 };
 
+// Tokens of one sequence, at consecutive positions, whose attention is computed together.
+struct QueryBlock {
+  int sequence, token, tokens, position;
+  size_t partials = 0;  // where its parts' results lie
+  bool split = false;   // whether its parts are shared out between the threads
+
+  int parts() const { return (position + tokens - 1) / kPart + 1; }
+};
+
+// What one thread does of a block's attention in one kv head: one part of the context, or (-1) all of it.
+struct AttentionItem {
+  int block, part;
+};
+
 class Model {
  public:
   explicit Model(const Config& config);
@@ -65,6 +81,7 @@ class Model {
   void set_rotation(int layer, std::vector<float> frequencies, int window);
 
   const Config config;
+  const Kernels& kernels;
   Pool pool;
   KvMemory memory;
   std::vector<Layer> layers;
@@ -75,7 +92,11 @@ class Model {
   std::map<int, Adapter> adapters;
 
  private:
-  struct Step;
+  // What every stage of a step needs to know about it.
+  struct Step {
+    const Batch& batch;
+    bool adapted;
+  };
 
   void prepare(const Batch& batch, bool adapted);
   void embed(Worker& worker, const Batch& batch);
@@ -88,6 +109,8 @@ class Model {
   void normalize(Worker& worker, int count, const float* x, const std::vector<float>& norm, Kind kind);
   void rotate_and_store(Worker& worker, Step& step, int layer);
   void attend_all(Worker& worker, Step& step, int layer);
+  void plan_attention(const Batch& batch);
+  AttentionTask task_of(const Batch& batch, const QueryBlock& block, int layer, int kv_head);
   void add_back(Worker& worker, Step& step, int layer, Projection projection, const Inputs& inputs);
   void adapt(Worker& worker, Step& step, int layer, Projection projection, const float* x, float* y);
   const Matrix& output() const { return head.rows ? head : embedding; }
@@ -96,9 +119,12 @@ class Model {
   std::vector<float> x_, normed_, queries_, keys_, values_, attended_, gate_, up_, branch_;
   std::vector<float> angles_;    // [rotations, tokens, cosines | sines]
   std::vector<int32_t> owners_;  // the sequence of each row
-  Inputs inputs_, gated_;                   // of the product at hand; of the one that ends a feed-forward branch
-  std::vector<AttentionScratch> scratch_;   // one a thread
-  std::vector<std::vector<float>> tiles_;   // one a thread: a tile's columns of gate and of up, [2, tokens, 32]
+  std::vector<QueryBlock> blocks_;
+  std::vector<AttentionItem> items_;       // of every kv head
+  std::vector<float> partials_;            // [blocks that are split, kv heads, parts, rows, partial_floats]
+  Inputs inputs_, gated_;                  // of the product at hand; of the one that ends a feed-forward branch
+  std::vector<Scratch> scratch_;           // one a thread
+  std::vector<std::vector<float>> tiles_;  // one a thread: a tile's columns of gate and of up, [2, tokens, 32]
 };
 
 }  // namespace headrace

@@ -1,7 +1,9 @@
 // What is drawn from, out of rows of logits: the greedy choice and confidence in one pass, and the best tokens of a row.
 #pragma once
 
+#include <climits>
 #include <cstdint>
+#include <limits>
 
 #include "pool.h"
 
@@ -19,6 +21,22 @@ struct Logits {
   const uint32_t* words(int64_t r) const { return allowed + size_t(r) * ((width + 31) / 32); }
 };
 
+// What a pass over a part of a row finds. `total` is the sum of e^(x - best), `weighted` that of (x - best) e^(x - best).
+struct Part {
+  float best = -std::numeric_limits<float>::infinity(), second = best;
+  int at = 0;
+  float total = 0, weighted = 0;
+};
+
+// The largest logit among those that a mask allows, the first of equals.
+constexpr int kNowhere = INT_MAX;
+struct Choice {
+  float value = -std::numeric_limits<float>::infinity();
+  int at = kNowhere;  // kNowhere: nothing is allowed
+};
+
+struct Kernels;
+
 // Every array has an entry for each row; see LogitsSummary in runner_api.py.
 struct Summary {
   int64_t* best;
@@ -32,10 +50,10 @@ struct Candidates {
   float* logsumexp;
 };
 
-void summarize(Pool& pool, const Logits& logits, int rows, const Summary& to);
+void summarize(const Kernels& kernels, Pool& pool, const Logits& logits, int rows, const Summary& to);
 
 // The `count` best tokens of the `rows` rows that `which` names, largest first, the first of equals first.
-void candidates(Pool& pool, const Logits& logits, const int64_t* which, const float* temperature, int rows, int count,
-                const Candidates& to);
+void candidates(const Kernels& kernels, Pool& pool, const Logits& logits, const int64_t* which, const float* temperature,
+                int rows, int count, const Candidates& to);
 
 }  // namespace headrace

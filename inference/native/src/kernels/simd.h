@@ -6,13 +6,16 @@
 #include <cstring>
 #include <limits>
 
-#if defined(__AVX512F__)
+#include "../half.h"
+#include "../matrix.h"
+
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 namespace headrace {
+inline namespace HEADRACE_PATH {
 
-constexpr int kLanes = 16;
 typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
 typedef uint8_t vb __attribute__((vector_size(64)));
@@ -55,8 +58,19 @@ inline vi lanes() { return vi{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 
 inline vf fma(vf a, vf b, vf c) {
 #if defined(__AVX512F__)
   return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  const auto half = [&](int i) {
+    const auto at = [&](const vf& v) { return load<__m256>(reinterpret_cast<const float*>(&v) + i); };
+    return _mm256_fmadd_ps(at(a), at(b), at(c));
+  };
+  vf v;
+  store(reinterpret_cast<float*>(&v), half(0));
+  store(reinterpret_cast<float*>(&v) + 8, half(8));
+  return v;
 #else
-  return a * b + c;
+  vf v;
+  for (int i = 0; i < kLanes; i++) v[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return v;
 #endif
 }
 
@@ -76,13 +90,15 @@ inline uint32_t bits_of(vi mask) {
 #endif
 }
 
+// Sums halves, and their halves again: one order on every path.
 inline float sum(vf a) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps((__m512)a);
 #else
-  float total = 0;
-  for (int i = 0; i < kLanes; i++) total += a[i];
-  return total;
+  for (int stride = kLanes / 2; stride > 0; stride /= 2) {
+    for (int i = 0; i < stride; i++) a[i] += a[i + stride];
+  }
+  return a[0];
 #endif
 }
 
@@ -167,32 +183,6 @@ inline void store_half(uint16_t* to, vf v) {
 #endif
 }
 
-inline float from_half(uint16_t bits) {
-  _Float16 h;
-  std::memcpy(&h, &bits, 2);
-  return float(h);
-}
-
-inline uint16_t to_half(float x) {
-  const _Float16 h = _Float16(x);
-  uint16_t bits;
-  std::memcpy(&bits, &h, 2);
-  return bits;
-}
-
-inline float from_bf16(uint16_t bits) {
-  const uint32_t wide = uint32_t(bits) << 16;
-  float x;
-  std::memcpy(&x, &wide, 4);
-  return x;
-}
-
-inline uint16_t to_bf16(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  return uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
 // To the nearest integer, ties to even, for |x| below 2^22: adding 1.5 * 2^23 leaves no room for a fraction.
 inline vf nearest(vf x) {
   const vf magic = splat(12582912.0f);
@@ -216,4 +206,5 @@ inline vf exp(vf x) {
   return x < -87.0f ? vf{} : p * (vf)exponent;
 }
 
+}  // namespace HEADRACE_PATH
 }  // namespace headrace

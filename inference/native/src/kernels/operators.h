@@ -1,11 +1,11 @@
 // The small operators of a layer, one row at a time, in float32.
 #pragma once
 
+#include "../kernels.h"
 #include "simd.h"
 
 namespace headrace {
-
-enum class Activation : int32_t { kSilu = 0, kGeluTanh = 1 };
+inline namespace HEADRACE_PATH {
 
 // Root mean square norm of n values (a multiple of 16); `to` may be `from`.
 inline void rms_norm(const float* from, const float* weight, int n, float eps, float* to) {
@@ -60,10 +60,27 @@ inline vf gated(Activation activation, vf gate, vf up) {
   return gate / (exp(-inner) + 1.0f) * up;
 }
 
-// The same for n values (a multiple of 16), in place in `gate`. Never inline: what the compiler makes of it must not depend
-// on where it stands, so that a value is the same bits whoever asks.
-__attribute__((noinline)) inline void gate_all(Activation activation, float* gate, const float* up, int n) {
+// The same for n values (a multiple of 16), in place in `gate`.
+inline void gate_all(Activation activation, float* gate, const float* up, int n) {
   for (int i = 0; i < n; i += kLanes) store(gate + i, gated(activation, load<vf>(gate + i), load<vf>(up + i)));
 }
 
+// x *= factor for n values (a multiple of 16).
+inline void scale(float* x, float factor, int n) {
+  for (int i = 0; i < n; i += kLanes) store(x + i, load<vf>(x + i) * factor);
+}
+
+// y += factor * x for n values (a multiple of 16).
+inline void add_scaled(float* y, const float* x, float factor, int n) {
+  for (int i = 0; i < n; i += kLanes) store(y + i, fma(load<vf>(x + i), splat(factor), load<vf>(y + i)));
+}
+
+// The sum of n products (a multiple of 16).
+inline float dot(const float* a, const float* b, int n) {
+  vf products = {};
+  for (int i = 0; i < n; i += kLanes) products = fma(load<vf>(a + i), load<vf>(b + i), products);
+  return sum(products);
+}
+
+}  // namespace HEADRACE_PATH
 }  // namespace headrace
