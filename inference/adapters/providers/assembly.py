@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from inference.adapters.providers.credentials import Credentials
-from inference.adapters.providers.engine import ProviderEngine, Timers
+from inference.adapters.providers.engine import ProviderEngine
 from inference.adapters.providers.settings import Capability, ProviderSettings, card
 from inference.adapters.providers.transport import Authorize, Transport
 from inference.core.backend import ChatBackend
@@ -19,7 +19,6 @@ def assemble(
     transport = Transport(
         settings.base_url,
         connect_s=settings.connect_s,
-        headers_s=settings.headers_s,
         limit=settings.max_running,
         authorize=authorize,
     )
@@ -28,7 +27,7 @@ def assemble(
         transport=transport,
         credentials=Credentials(settings.api_key, settings.api_key_file),
         card=card(settings, usual),
-        timers=Timers(settings.first_token_s, settings.gap_s),
+        base_url=settings.base_url,
         max_running=settings.max_running,
     )
     return ChatBackend(engine, default_model=settings.upstream_model)

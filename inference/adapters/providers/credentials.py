@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Final
 
 from mesh.config import Secret
 from mesh.errors import Unavailable
+
+_ACCOUNT_LETTERS: Final = 20
 
 
 class Credentials:
@@ -39,3 +43,11 @@ class Credentials:
         if not self._key:
             raise Unavailable(f"the key file {self._file} is empty", reason="PROVIDER_KEY_MISSING")
         return self._key
+
+    def account(self, base_url: str) -> str:
+        """A word for the account that the key is of, from which the key cannot be told; the same wherever it is used.
+
+        Without a key it stands for the server alone. Raises Unavailable as `key` does.
+        """
+        name = f"headrace account\0{base_url.rstrip('/').lower()}\0{self.key().reveal()}"
+        return hashlib.sha256(name.encode()).hexdigest()[:_ACCOUNT_LETTERS]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -25,14 +25,8 @@ from inference.core.providers.sse import SseError, SseEvent, SseParser
 from mesh.errors import MeshError, ResourceExhausted, Unavailable
 
 _READ: Final = 16 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Timers:
-    """Limits in seconds, from the status line to the model's first sign of work, and between its signs of work."""
-
-    first_token_s: float
-    gap_s: float
+# A provider that has said everything but its own end gets so long for that: its connection can then be kept.
+_LINGER_S: Final = 1.0
 
 
 class ProviderEngine:
@@ -45,14 +39,14 @@ class ProviderEngine:
         transport: Transport,
         credentials: Credentials,
         card: ModelCard,
-        timers: Timers,
+        base_url: str,
         max_running: int,
     ) -> None:
         self._dialect = dialect
         self._transport = transport
         self._credentials = credentials
         self._card = card
-        self._timers = timers
+        self._base_url = base_url
         self._max_running = max_running
         self._running = 0
         self._meter = RateMeter()
@@ -68,6 +62,9 @@ class ProviderEngine:
     @property
     def card(self) -> ModelCard:
         """See ChatEngine."""
+        # A key that was replaced is another account's, as far as anybody knows.
+        with contextlib.suppress(Unavailable):
+            self._card.account = self._credentials.account(self._base_url)
         return self._card
 
     def load(self) -> EngineLoad:
@@ -121,16 +118,14 @@ class ProviderEngine:
     async def _events(
         self, body: aiohttp.StreamReader, parser: SseParser, reader: Reader
     ) -> AsyncGenerator[SseEvent, None]:
-        """The stream's events until it ends. Only what the reader calls progress winds the timers up again."""
-        due = time.monotonic() + self._timers.first_token_s
-        seen = 0
+        """The stream's events until it ends, or until nothing of the answer is missing and the server lingers."""
+        ends: float | None = None
         try:
-            while chunk := await _read(body, due, "GAP_TIMEOUT" if seen else "FIRST_TOKEN_TIMEOUT"):
+            while chunk := await _read(body, ends):
                 for event in parser.feed(chunk):
                     yield event
-                    if reader.progress > seen:
-                        seen = reader.progress
-                        due = time.monotonic() + self._timers.gap_s
+                if ends is None and reader.whole:
+                    ends = asyncio.get_running_loop().time() + _LINGER_S
         except SseError as error:
             raise failures.Malformed(str(error)) from error
 
@@ -148,12 +143,15 @@ def _end(parser: SseParser, reader: Reader) -> tuple[list[ChoiceDelta], Generati
     return [*gained, *last], summary
 
 
-async def _read(body: aiohttp.StreamReader, due: float, reason: str) -> bytes:
-    """The next bytes; none at the end. Raises Unavailable."""
+async def _read(body: aiohttp.StreamReader, ends: float | None) -> bytes:
+    """The next bytes; none at the end. Raises Unavailable.
+
+    `ends` is set once nothing is missing any more: how the stream ends from there on is nobody's loss.
+    """
     try:
-        async with asyncio.timeout(due - time.monotonic()):
+        async with asyncio.timeout_at(ends):
             return await body.read(_READ)
-    except TimeoutError as error:
-        raise Unavailable("no data received from the provider", reason=reason) from error
     except (aiohttp.ClientError, OSError) as error:
+        if ends is not None:
+            return b""
         raise Unavailable("the provider's connection broke", reason="PROVIDER_STREAM_BROKEN") from error

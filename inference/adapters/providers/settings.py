@@ -38,12 +38,9 @@ class ProviderSettings:
     # What to do with a sampling field that the provider has no word for.
     unsupported: Literal["refuse", "drop"] = "refuse"
     max_running: Count = 64
-    # Limits for each kind of silence: until connected, until the status line, until the model's first sign of work,
-    # and between its signs of work.
+    # Until a connection to the provider stands. How long its answer may take, and be silent, is the business of the
+    # caller's deadline and of the router's timers.
     connect_s: Timer = 5.0
-    headers_s: Timer = 30.0
-    first_token_s: Timer = 60.0
-    gap_s: Timer = 30.0
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)

@@ -1,4 +1,4 @@
-"""One streamed POST to a provider, with a limit for each kind of silence."""
+"""One streamed POST to a provider. How long its answer may take is the business of whoever waits for it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from mesh.errors import MeshError, Unavailable
 # Of an error's body; no provider says more.
 _MAX_ERROR_BODY: Final = 64 << 10
 _MAX_REDACTED: Final = 8
+# Without a byte for so long, keep-alives included, a connection is dead, and its place is needed.
+_DEAD_S: Final = 600.0
 _EVENT_STREAM: Final = "text/event-stream"
 # How the key is shown to the provider: its header's name and value.
 Authorize = Callable[[Secret], Mapping[str, str]]
@@ -42,10 +44,9 @@ async def _note_kept(
 class Transport:
     """Connections to one provider. Opens none before the first call; `close` may be called twice."""
 
-    def __init__(self, base_url: str, *, connect_s: float, headers_s: float, limit: int, authorize: Authorize) -> None:
+    def __init__(self, base_url: str, *, connect_s: float, limit: int, authorize: Authorize) -> None:
         self._base_url = base_url.rstrip("/")
         self._connect_s = connect_s
-        self._headers_s = headers_s
         self._limit = limit
         self._authorize = authorize
         self._session: aiohttp.ClientSession | None = None
@@ -59,9 +60,10 @@ class Transport:
     async def post(self, call: HttpCall, key: Secret) -> AsyncIterator[aiohttp.StreamReader]:
         """The body of the answer, which is an event stream. Leaving closes the connection unless it was read whole.
 
-        Raises Unavailable (CONNECT_FAILED, CONNECT_TIMEOUT, HEADERS_TIMEOUT), or what the provider's error means.
+        Raises Unavailable (CONNECT_FAILED, CONNECT_TIMEOUT, after ten minutes HEADERS_TIMEOUT), or what the provider's
+        error means.
         """
-        response = await self._within_headers(call, key)
+        response = await self._begun(call, key)
         try:
             if response.status != 200 or response.content_type != _EVENT_STREAM:
                 raise await _refusal(response, key)
@@ -70,10 +72,9 @@ class Transport:
             # Goes back to the pool where the body was read to its end, and is closed otherwise.
             response.close() if not response.content.at_eof() else response.release()
 
-    async def _within_headers(self, call: HttpCall, key: Secret) -> aiohttp.ClientResponse:
+    async def _begun(self, call: HttpCall, key: Secret) -> aiohttp.ClientResponse:
         try:
-            async with asyncio.timeout(self._headers_s):
-                return await self._respond(call, key)
+            return await self._respond(call, key)
         except aiohttp.ConnectionTimeoutError as error:
             raise Unavailable("no connection to the provider in time", reason="CONNECT_TIMEOUT") from error
         except TimeoutError as error:
@@ -115,7 +116,7 @@ class Transport:
             self._session = aiohttp.ClientSession(
                 trace_configs=[trace],
                 connector=aiohttp.TCPConnector(limit=self._limit),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s, sock_read=_DEAD_S),
                 auto_decompress=True,
                 read_bufsize=64 << 10,
             )

@@ -8,8 +8,9 @@ import msgspec
 
 from headrace.common.v1 import generation_pb2 as pb
 from inference.core.providers import failures
-from inference.core.providers.chunks import Halves, as_json, count, decode, whole
+from inference.core.providers.chunks import as_json, count, decode
 from inference.core.providers.finishing import Choices
+from inference.core.providers.halves import Halves, whole
 from inference.core.providers.sse import SseEvent
 
 _FINISH: Final = {
@@ -77,6 +78,11 @@ class AnthropicReader:
     def progress(self) -> int:
         """See Reader."""
         return self._choices.progress
+
+    @property
+    def whole(self) -> bool:
+        """See Reader."""
+        return self.done
 
     def take(self, event: SseEvent) -> list[pb.ChoiceDelta]:
         """See Reader."""

@@ -1,19 +1,18 @@
-"""What providers send, read leniently where their meaning is plain: numbers as 1.0, characters in two halves."""
+"""What providers send, read leniently where its meaning is plain."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Hashable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from inference.core.providers import failures
+from inference.core.providers.halves import whole
 
 T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _INT32: Final = (1 << 31) - 1
 # Text of an answer, as every provider names it; an empty string says nothing.
@@ -60,36 +59,6 @@ def count(value: Any) -> int:
     return min(max(int(value), 0), _INT32)
 
 
-def whole(text: str) -> str:
-    """The text with pairs joined, and U+FFFD for a half that is alone."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", errors="surrogatepass").decode("utf-16-le", errors="replace")
-
-
 def as_json(value: Any) -> str:
     """Decoded JSON as text; it may hold halves of pairs."""
     return whole(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-
-
-class Halves(Generic[K]):
-    """Joins characters that a provider split over two pieces of a string."""
-
-    def __init__(self) -> None:
-        self._held: dict[K, str] = {}
-
-    def join(self, key: K, text: str) -> str:
-        """What can be given out of the string `key` now that `text` came for it; its last half may wait."""
-        if not text or (text.isascii() and not self._held):
-            return text
-        text = self._held.pop(key, "") + text
-        if "\ud800" <= text[-1] <= "\udbff":
-            self._held[key] = text[-1]
-            text = text[:-1]
-        return whole(text)
-
-    def lost(self) -> list[tuple[K, str]]:
-        """The strings that ended with a half, each with what stands for it."""
-        lost = [(key, "\ufffd") for key in self._held]
-        self._held.clear()
-        return lost

@@ -34,6 +34,11 @@ class Reader(Protocol):
         """The provider's own end of the stream has come; what follows is not read."""
         ...
 
+    @property
+    def whole(self) -> bool:
+        """Nothing of the answer is missing, whether or not the provider says its own end."""
+        ...
+
     def take(self, event: SseEvent) -> Sequence[ChoiceDelta]:
         """What an event adds for the caller."""
         ...

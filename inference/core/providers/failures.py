@@ -6,75 +6,37 @@ fault: it counts against the deployment, so that the router goes elsewhere.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
 from inference.core.providers import retry_after
-from mesh.errors import InvalidArgument, MeshError, ResourceExhausted, StreamCut, Unavailable
+from inference.core.providers.failure_words import (
+    ACCOUNT_MESSAGES,
+    ACCOUNT_WORDS,
+    CONTEXT,
+    FIELDS,
+    FILTERED,
+    STATUS_OF_WORD,
+)
+from inference.core.providers.halves import whole
+from mesh.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    MeshError,
+    Outcome,
+    ResourceExhausted,
+    StreamCut,
+    Unavailable,
+)
 
 _MAX_MESSAGE: Final = 300
-_SAMPLING: Final = "generation.sampling"
-_CHAT: Final = "generation.prompt.chat"
-# The providers' names of request fields, with what stands before a dot or a bracket, as the contract spells them.
-_FIELDS: Final = {
-    "messages": f"{_CHAT}.messages",
-    "contents": f"{_CHAT}.messages",
-    "system": f"{_CHAT}.messages",
-    "tools": f"{_CHAT}.tools",
-    "tool_choice": f"{_CHAT}.tool_choice",
-    "prompt": "generation.prompt",
-    "temperature": f"{_SAMPLING}.temperature",
-    "top_p": f"{_SAMPLING}.top_p",
-    "top_k": f"{_SAMPLING}.top_k",
-    "max_tokens": f"{_SAMPLING}.max_tokens",
-    "max_completion_tokens": f"{_SAMPLING}.max_tokens",
-    "stop": f"{_SAMPLING}.stop",
-    "stop_sequences": f"{_SAMPLING}.stop",
-    "n": f"{_SAMPLING}.n",
-    "seed": f"{_SAMPLING}.seed",
-    "logprobs": f"{_SAMPLING}.logprobs",
-    "top_logprobs": f"{_SAMPLING}.top_logprobs",
-    "logit_bias": f"{_SAMPLING}.logit_bias",
-    "presence_penalty": f"{_SAMPLING}.presence_penalty",
-    "frequency_penalty": f"{_SAMPLING}.frequency_penalty",
-    "response_format": f"{_SAMPLING}.response_format",
-    "output_config": f"{_SAMPLING}.response_format",
-}
+_MAX_WORD: Final = 60
 _LEADING_FIELD: Final = re.compile(r"([a-z_]+)[.:\[]")
-# An error that comes without a status of its own: in the stream, or in the body of a 200.
-_STATUS_OF_WORD: Final = {
-    "invalid_request_error": 400,
-    "INVALID_ARGUMENT": 400,
-    "authentication_error": 401,
-    "UNAUTHENTICATED": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "PERMISSION_DENIED": 403,
-    "not_found_error": 404,
-    "NOT_FOUND": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "RESOURCE_EXHAUSTED": 429,
-    "overloaded_error": 529,
-    "timeout_error": 504,
-    "DEADLINE_EXCEEDED": 504,
-    "UNAVAILABLE": 503,
-}
-_CONTEXT: Final = re.compile(
-    "context_length_exceeded|prompt is too long|maximum context length|context window"
-    "|exceeds the maximum number of tokens"
-)
-# Words for, and beginnings of messages about, the node's own account that come with a 400 or a 429. A message is only
-# looked at from its beginning: further on it may quote the caller.
-_OUR_WORDS: Final = frozenset(
-    {"insufficient_quota", "billing_error", "billing_hard_limit_reached", "FAILED_PRECONDITION"}
-)
-_OUR_MESSAGES: Final = ("API key not valid", "API key expired", "Your credit balance is too low")
+# What provider's own words say is wrong with an account, where the status says less.
+_ACCOUNT_STATUSES: Final = (400, 422, 429)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,30 +52,57 @@ class ProviderError:
 
 
 def read_error(body: Any) -> ProviderError:
-    """The error in a decoded body: `{"error": {...}}`, `{"error": "..."}`, a list of those, or the bare object."""
-    if isinstance(body, list) and body:
-        body = body[0]
+    """The error in a decoded body.
+
+    `{"error": {...}}`, `{"error": "..."}`, `{"detail": ...}` and `{"errors": [...]}` of proxies and web frameworks, a
+    list of those, or the bare object.
+    """
+    body = _first(body)
     if not isinstance(body, dict):
         return ProviderError(message=str(body) if isinstance(body, str) else "")
-    error = body.get("error", body)
+    error = next((_first(body[key]) for key in ("error", "detail", "errors") if body.get(key)), body)
     if not isinstance(error, dict):
-        return ProviderError(message=str(error))
-    code = error.get("code")
-    words = tuple(str(error[key]) for key in ("code", "type", "status") if isinstance(error.get(key), str))
+        return ProviderError(message=str(error), words=_words(body), status=_status(body.get("code")))
+    details = error.get("details")
     return ProviderError(
-        message=str(error.get("message") or ""),
-        words=words,
-        param=str(error.get("param") or ""),
-        status=code if isinstance(code, int) and 400 <= code < 600 else 0,
-        details=error.get("details"),
+        message=str(error.get("message") or error.get("msg") or error.get("detail") or ""),
+        words=_words(error) + _reasons(details),
+        param=str(error.get("param") or _location(error.get("loc"))),
+        status=_status(error.get("code")),
+        details=details,
     )
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _words(error: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(error[key].lower() for key in ("code", "type", "status") if isinstance(error.get(key), str))
+
+
+def _reasons(details: Any) -> tuple[str, ...]:
+    """The reasons in the details of a Google API error."""
+    found = details if isinstance(details, list) else ()
+    return tuple(str(one["reason"]).lower() for one in found if isinstance(one, dict) and one.get("reason"))
+
+
+def _status(code: Any) -> int:
+    number = int(code) if isinstance(code, int | str) and str(code).isdecimal() and len(str(code)) == 3 else 0
+    return number if 400 <= number < 600 else 0
+
+
+def _location(loc: Any) -> str:
+    """The field in the place that a web framework names: ["body", "temperature"]."""
+    named = [part for part in loc if part != "body"] if isinstance(loc, list) else []
+    return str(named[0]) if named else ""
 
 
 def decode_error(body: bytes) -> ProviderError:
     """The error in the bytes of a body; what is not JSON says nothing."""
     try:
-        return read_error(msgspec.json.decode(body))
-    except msgspec.DecodeError:
+        return read_error(json.loads(body))
+    except (ValueError, RecursionError):
         return ProviderError()
 
 
@@ -125,13 +114,15 @@ def of_response(status: int, headers: Mapping[str, str], error: ProviderError, n
 
 def of_body(error: ProviderError) -> MeshError:
     """The error that came in a stream, or in the body of a 200."""
-    known = (_STATUS_OF_WORD[word] for word in error.words if word in _STATUS_OF_WORD)
-    status = error.status or next(known, 500)
+    known = (STATUS_OF_WORD[word] for word in error.words if word in STATUS_OF_WORD)
+    status = error.status or next(known, 401 if _speaks_of_account(error) else 500)
     return _of_status(status, error, retry_after.from_details(error.details))
 
 
-def cut(error: MeshError) -> StreamCut:
-    """The same failure once part of the answer is out."""
+def cut(error: MeshError) -> MeshError:
+    """The same failure once part of the answer is out. What is no fault of the node's stays what it is."""
+    if error.outcome is Outcome.CALLER_FAULT:
+        return error
     return StreamCut(error.message, reason=error.reason, metadata=error.metadata)
 
 
@@ -142,13 +133,25 @@ class Malformed(Unavailable):
         super().__init__(f"the provider sent {what}", reason="PROVIDER_MALFORMED")
 
 
+def model_failed(word: str, said: str) -> FailedPrecondition:
+    """The model garbled its own answer: nothing that the node or its provider did, and nothing to answer with.
+
+    `word` is the provider's for it, `said` its message to people, if it has one.
+    """
+    word = word[:_MAX_WORD]
+    message = (
+        f"the model failed to answer ({word}){': ' if said else ''}{_short(said)}; change the request or ask again"
+    )
+    return FailedPrecondition(message, reason="MODEL_FAILED", metadata={"finish_reason": word})
+
+
 def ended_early(what: str) -> Unavailable:
     """A stream that ended before its end."""
     return Unavailable(f"the provider's stream ended without {what}", reason="PROVIDER_STREAM_ENDED_EARLY")
 
 
 def _of_status(status: int, error: ProviderError, wait: float | None) -> MeshError:
-    said = " ".join((*error.words, error.message))
+    said = " ".join((*error.words, error.message)).lower()
     metadata = {"provider_status": str(status)}
     if _is_our_account(status, error):
         return _ours(status, metadata)
@@ -163,10 +166,11 @@ def _of_status(status: int, error: ProviderError, wait: float | None) -> MeshErr
 
 
 def _is_our_account(status: int, error: ProviderError) -> bool:
-    if status in (401, 402, 403, 404):
-        return True
-    # A limit for the account's lifetime is no back-pressure, and a bad key is a plain 400 at Gemini.
-    return status in (400, 429) and (not _OUR_WORDS.isdisjoint(error.words) or error.message.startswith(_OUR_MESSAGES))
+    return status in (401, 402, 403, 404) or (status in _ACCOUNT_STATUSES and _speaks_of_account(error))
+
+
+def _speaks_of_account(error: ProviderError) -> bool:
+    return not ACCOUNT_WORDS.isdisjoint(error.words) or error.message.lower().startswith(ACCOUNT_MESSAGES)
 
 
 def _ours(status: int, metadata: dict[str, str]) -> Unavailable:
@@ -180,9 +184,11 @@ def _ours(status: int, metadata: dict[str, str]) -> Unavailable:
 
 def _callers(error: ProviderError, said: str, metadata: dict[str, str]) -> InvalidArgument:
     message = f"the provider refuses the request: {_short(error.message) or 'it does not say why'}"
-    if _CONTEXT.search(said):
+    if CONTEXT.search(said):
+        # The words that clients look for, whatever the provider's are.
+        message = f"the model's maximum context length is exceeded; {message}"
         return InvalidArgument(message, reason="CONTEXT_TOO_LONG", field="generation.prompt", metadata=metadata)
-    reason = "CONTENT_FILTERED" if "content_filter" in said else None
+    reason = "CONTENT_FILTERED" if FILTERED.search(said) else None
     return InvalidArgument(message, reason=reason, field=_field(error), metadata=metadata)
 
 
@@ -190,8 +196,9 @@ def _field(error: ProviderError) -> str | None:
     named = error.param or ""
     if not named and (leading := _LEADING_FIELD.match(error.message)):
         named = leading[1]
-    return _FIELDS.get(re.split(r"[.\[]", named)[0])
+    return FIELDS.get(re.split(r"[.\[]", named)[0])
 
 
 def _short(message: str) -> str:
+    message = whole(message)
     return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}..."

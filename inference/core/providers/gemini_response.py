@@ -9,8 +9,9 @@ import msgspec
 from headrace.common.v1 import generation_pb2 as pb
 from inference.core.providers import failures
 from inference.core.providers.call_ids import FreshIds
-from inference.core.providers.chunks import Halves, as_json, count, decode, whole
+from inference.core.providers.chunks import as_json, count, decode
 from inference.core.providers.finishing import Choices
+from inference.core.providers.halves import Halves, whole
 from inference.core.providers.sse import SseEvent
 
 _FINISH: Final = {
@@ -23,6 +24,8 @@ _FINISH: Final = {
     "PROHIBITED_CONTENT": pb.FINISH_REASON_CONTENT_FILTER,
     "SPII": pb.FINISH_REASON_CONTENT_FILTER,
     "IMAGE_SAFETY": pb.FINISH_REASON_CONTENT_FILTER,
+    "IMAGE_PROHIBITED_CONTENT": pb.FINISH_REASON_CONTENT_FILTER,
+    "IMAGE_RECITATION": pb.FINISH_REASON_CONTENT_FILTER,
 }
 
 
@@ -63,6 +66,8 @@ class _Candidate(msgspec.Struct, rename="camel"):
     index: int = 0
     content: _Content | None = None
     finish_reason: str | None = None
+    # For people: what was wrong.
+    finish_message: str | None = None
     logprobs_result: _Logprobs | None = None
 
 
@@ -101,6 +106,11 @@ class GeminiReader:
         """See Reader."""
         return self._choices.progress
 
+    @property
+    def whole(self) -> bool:
+        """See Reader. Only the stream's end says so: some models send a finish reason with every chunk."""
+        return False
+
     def take(self, event: SseEvent) -> list[pb.ChoiceDelta]:
         """See Reader."""
         response = decode(_decoder, event.data, "a chunk that is not a GenerateContentResponse")
@@ -136,13 +146,13 @@ class GeminiReader:
         if candidate.logprobs_result is not None:
             gained.logprobs.extend(_logprobs(candidate.logprobs_result))
         if candidate.finish_reason:
-            self._finish(index, candidate.finish_reason)
+            self._finish(index, candidate.finish_reason, whole(candidate.finish_message or ""))
         return gained
 
-    def _finish(self, index: int, reason: str) -> None:
+    def _finish(self, index: int, reason: str, said: str) -> None:
         if reason not in _FINISH:
             # A call that the model garbled, an image it did not draw, "other": nothing to answer with.
-            raise failures.Malformed("an answer that it calls failed itself")
+            raise failures.model_failed(whole(reason), said)
         self._choices.finish(index, _FINISH[reason])
 
     def _call(self, index: int, call: _Named) -> pb.ToolCallDelta:

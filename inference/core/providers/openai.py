@@ -21,4 +21,5 @@ class OpenAIDialect:
 
     def reader(self, request: ChatRequest) -> OpenAIReader:
         """See Dialect."""
-        return OpenAIReader(max(1, request.generation.sampling.n), FreshIds.of(request))
+        choices = max(1, request.generation.sampling.n)
+        return OpenAIReader(choices, FreshIds.of(request), counted=self._options.stream_usage)

@@ -13,8 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from headrace.common.v1 import generation_pb2 as pb
-from inference.core.providers.chunks import Halves, as_json, whole
+from inference.core.providers.chunks import as_json
 from inference.core.providers.failures import Malformed
+from inference.core.providers.halves import Halves, whole
 
 _MOST: Final = 256
 _LONGEST_ID: Final = 128

@@ -10,8 +10,9 @@ import msgspec
 from headrace.common.v1 import generation_pb2 as pb
 from inference.core.providers import failures
 from inference.core.providers.call_ids import FreshIds
-from inference.core.providers.chunks import Halves, count, decode, whole
+from inference.core.providers.chunks import count, decode
 from inference.core.providers.finishing import Choices
+from inference.core.providers.halves import Halves, whole
 from inference.core.providers.openai_calls import Calls, Function, ToolCall
 from inference.core.providers.sse import SseEvent
 
@@ -80,19 +81,26 @@ _decoder = msgspec.json.Decoder(_Chunk, strict=False)
 
 
 class OpenAIReader:
-    """See inference.core.providers.dialect.Reader."""
+    """See inference.core.providers.dialect.Reader. `counted`: the server was asked for the usage."""
 
-    def __init__(self, expected: int, ids: FreshIds) -> None:
+    def __init__(self, expected: int, ids: FreshIds, *, counted: bool = True) -> None:
         self._choices = Choices(expected)
         self._calls = [Calls(partial(ids.make, choice)) for choice in range(expected)]
         self._halves: Halves[tuple[int, str]] = Halves()
         self._usage = pb.Usage()
+        # Nothing is missing once every choice has its end and the usage is there.
+        self._counted = not counted
         self.done = False
 
     @property
     def progress(self) -> int:
         """See Reader."""
         return self._choices.progress
+
+    @property
+    def whole(self) -> bool:
+        """See Reader."""
+        return self._counted and self._choices.all_finished
 
     def take(self, event: SseEvent) -> list[pb.ChoiceDelta]:
         """See Reader."""
@@ -104,11 +112,12 @@ class OpenAIReader:
             raise failures.of_body(failures.decode_error(event.data.encode(errors="replace")))
         if isinstance(chunk.usage, dict):
             self._usage = _usage(chunk.usage)
+            self._counted = True
         return [delta for choice in chunk.choices or () if (delta := self._delta(choice)) is not None]
 
     def end(self) -> tuple[list[pb.ChoiceDelta], pb.GenerationSummary]:
         """See Reader."""
-        if not self.done:
+        if not self.done and not self.whole:
             raise failures.ended_early(_DONE)
         return self._missing() + self._choices.end(), pb.GenerationSummary(usage=self._usage)
 

@@ -38,8 +38,11 @@ class Answer:
         self._count = min(record or default_tokens, default_tokens)
         self._choices = range(int(body.get("n") or 1))
 
-    def chunks(self) -> Iterator[bytes]:
-        """The events before [DONE]. Those that carry content come between the first and the finish reasons."""
+    def chunks(self, *, counted: bool = True) -> Iterator[bytes]:
+        """The events before [DONE]. Those that carry content come between the first and the finish reasons.
+
+        The last one is the usage, if it was asked for and is `counted`.
+        """
         for choice in self._choices:
             yield self._event({"role": "assistant", "content": ""}, choice)
         if (tool := answers.called_tool(self._body)) is not None:
@@ -51,7 +54,7 @@ class Answer:
                     yield self._event({"content": piece}, choice)
             for choice in self._choices:
                 yield self._event({}, choice, "length" if self._cut_short else "stop")
-        if (self._body.get("stream_options") or {}).get("include_usage"):
+        if counted and (self._body.get("stream_options") or {}).get("include_usage"):
             yield sse(self._envelope("chat.completion.chunk", [], self.usage()))
 
     def whole(self) -> dict[str, Any]:

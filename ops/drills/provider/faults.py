@@ -31,7 +31,7 @@ class Kind(enum.Enum):
     ERROR_BODY = "error_body"
     # An error event after `after` chunks.
     ERROR_EVENT = "error_event"
-    # Everything but the last line.
+    # Everything but usage and the last line: whether something is missing cannot be told.
     NO_DONE = "no_done"
     # 429 with Retry-After: `retry_after`.
     RATE_LIMIT = "rate_limit"

@@ -30,7 +30,7 @@ async def stream(
     if fault is not None and fault.kind is Kind.SILENT:
         await _forever()
     await asyncio.sleep(pace.first_token_s)
-    for event in answer.chunks():
+    for event in answer.chunks(counted=fault is None or fault.kind is not Kind.NO_DONE):
         if fault is not None and await _go_wrong(request, response, call, fault):
             return response
         if call.chunks and pace.token_interval_s:

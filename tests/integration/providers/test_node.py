@@ -9,10 +9,10 @@ from headrace.common.v1 import generation_pb2 as common
 from headrace.inference.v1 import inference_pb2 as pb
 from headrace.inference.v1.inference_pb2_grpc import InferenceStub
 from mesh.channel import open_channel
-from mesh.errors import Outcome, from_rpc_error
 from ops.drills.provider.app import ProviderOptions
 from ops.drills.provider.faults import Fault, Kind
 from tests.integration.providers.nodes import provider_node
+from tests.integration.router.harness import until
 from tests.unit.inference.providers.asking import USER, chat_request
 
 
@@ -34,17 +34,35 @@ async def test_a_provider_is_a_node_like_any_other() -> None:
         assert messages[-1].summary.model == "remote"
 
 
-async def test_a_stream_that_falls_silent_is_told_as_cut() -> None:
-    """After the gap that the node is set to."""
+async def test_a_stream_that_falls_silent_is_the_callers_to_give_up() -> None:
+    """After the deadline that the caller set, and the provider's work ends with it."""
     async with (
-        provider_node("remote", ProviderOptions(answer_tokens=6), GAP_S="0.3") as node,
+        provider_node("remote", ProviderOptions(answer_tokens=6)) as node,
         open_channel(node.address) as channel,
     ):
         await node.provider.set_faults([Fault(Kind.STALL, after=3)])
+        messages: list[pb.GenerateResponse] = []
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            [message async for message in InferenceStub(channel).Generate(_asked())]
-        error = from_rpc_error(caught.value)
-        assert (error.outcome, error.reason) == (Outcome.MIDSTREAM_FAULT, "GAP_TIMEOUT")
+            async for message in InferenceStub(channel).Generate(_asked(), timeout=2.0):
+                messages.append(message)
+        assert messages
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await until(lambda: node.provider.report()["outcomes"] == {"cancelled": 1})
+
+
+async def test_replicas_of_one_account_say_so() -> None:
+    """Same server and same key: the same account, whichever replica or model. The key cannot be told from it."""
+    cards = []
+    for settings in ({"API_KEY": "sk-one"}, {"API_KEY": "sk-one", "UPSTREAM_MODEL": "other"}, {"API_KEY": "sk-two"}):
+        async with (
+            provider_node("remote", ProviderOptions(), BASE_URL="http://127.0.0.1:9/v1", **settings) as node,
+            open_channel(node.address) as channel,
+        ):
+            cards.append((await InferenceStub(channel).Describe(pb.DescribeRequest())).models[0])
+    accounts = [card.account for card in cards]
+    assert accounts[0] == accounts[1] != accounts[2]
+    assert all(accounts)
+    assert not any("sk-" in str(card) for card in cards)
 
 
 def _asked() -> pb.GenerateRequest:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -22,7 +20,6 @@ from tests.unit.inference.providers.asking import USER, WEATHER, chat_request
 
 # Longer than any pause of a busy machine, and than any wait of these tests: no timer runs out unless it is the test.
 _PATIENT_S = 40.0
-_PATIENT = dict.fromkeys(("connect_s", "headers_s", "first_token_s", "gap_s"), _PATIENT_S)
 _HASTY_S = 0.4
 _WAIT_S = 20.0
 
@@ -36,27 +33,20 @@ async def provider() -> AsyncIterator[Provider]:
     await running.close()
 
 
-@contextlib.asynccontextmanager
-async def asking(provider: Provider, **timers: float) -> AsyncIterator[ChatEngine]:
+@pytest.fixture
+async def engine(provider: Provider) -> AsyncIterator[ChatEngine]:
     """An engine that asks it."""
     settings = OpenAISettings(
         upstream_model="demo",
         base_url=f"http://127.0.0.1:{provider.port}/v1",
         api_key=Secret("sk-secret-value"),
         max_running=2,
-        **_PATIENT | timers,
+        connect_s=_PATIENT_S,
     )
     made = build(settings).engine
     await made.start()
     yield made
     await made.close()
-
-
-@pytest.fixture
-async def engine(provider: Provider) -> AsyncIterator[ChatEngine]:
-    """One that is patient."""
-    async with asking(provider) as made:
-        yield made
 
 
 async def _until(holds: Callable[[], bool]) -> None:
@@ -113,40 +103,31 @@ async def test_tools_and_choices(engine: ChatEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason", "outcome", "timer"),
+    ("fault", "reason", "outcome"),
     [
-        (Fault(Kind.CUT, after=0), "PROVIDER_STREAM_BROKEN", Outcome.FAULT, ""),
-        (Fault(Kind.CUT, after=4), "PROVIDER_STREAM_BROKEN", Outcome.MIDSTREAM_FAULT, ""),
-        (Fault(Kind.STALL, after=0), "FIRST_TOKEN_TIMEOUT", Outcome.FAULT, "first_token_s"),
-        (Fault(Kind.STALL, after=4), "GAP_TIMEOUT", Outcome.MIDSTREAM_FAULT, "gap_s"),
-        (Fault(Kind.MALFORMED, after=0), "PROVIDER_MALFORMED", Outcome.FAULT, ""),
-        (Fault(Kind.MALFORMED, after=4), "PROVIDER_MALFORMED", Outcome.MIDSTREAM_FAULT, ""),
-        (Fault(Kind.SILENT), "FIRST_TOKEN_TIMEOUT", Outcome.FAULT, "first_token_s"),
-        (Fault(Kind.NO_HEADERS), "HEADERS_TIMEOUT", Outcome.FAULT, "headers_s"),
-        (Fault(Kind.DRIP, after=4, interval_s=5), "GAP_TIMEOUT", Outcome.MIDSTREAM_FAULT, "gap_s"),
-        (Fault(Kind.ERROR_BODY), "PROVIDER_FAILED", Outcome.FAULT, ""),
-        (Fault(Kind.ERROR_EVENT, after=0), "PROVIDER_FAILED", Outcome.FAULT, ""),
-        (Fault(Kind.ERROR_EVENT, after=4), "PROVIDER_FAILED", Outcome.MIDSTREAM_FAULT, ""),
-        (Fault(Kind.NO_DONE), "PROVIDER_STREAM_ENDED_EARLY", Outcome.MIDSTREAM_FAULT, ""),
-        (Fault(Kind.RATE_LIMIT, retry_after="7"), "PROVIDER_RATE_LIMITED", Outcome.BACKPRESSURE, ""),
-        (Fault(Kind.STATUS, status=500), "PROVIDER_FAILED", Outcome.FAULT, ""),
-        (Fault(Kind.STATUS, status=401), "PROVIDER_REFUSED_ACCOUNT", Outcome.FAULT, ""),
-        (Fault(Kind.REFUSE), "CONNECT_FAILED", Outcome.FAULT, ""),
+        (Fault(Kind.CUT, after=0), "PROVIDER_STREAM_BROKEN", Outcome.FAULT),
+        (Fault(Kind.CUT, after=4), "PROVIDER_STREAM_BROKEN", Outcome.MIDSTREAM_FAULT),
+        (Fault(Kind.MALFORMED, after=0), "PROVIDER_MALFORMED", Outcome.FAULT),
+        (Fault(Kind.MALFORMED, after=4), "PROVIDER_MALFORMED", Outcome.MIDSTREAM_FAULT),
+        (Fault(Kind.ERROR_BODY), "PROVIDER_FAILED", Outcome.FAULT),
+        (Fault(Kind.ERROR_EVENT, after=0), "PROVIDER_FAILED", Outcome.FAULT),
+        (Fault(Kind.ERROR_EVENT, after=4), "PROVIDER_FAILED", Outcome.MIDSTREAM_FAULT),
+        (Fault(Kind.NO_DONE), "PROVIDER_STREAM_ENDED_EARLY", Outcome.MIDSTREAM_FAULT),
+        (Fault(Kind.RATE_LIMIT, retry_after="7"), "PROVIDER_RATE_LIMITED", Outcome.BACKPRESSURE),
+        (Fault(Kind.STATUS, status=500), "PROVIDER_FAILED", Outcome.FAULT),
+        (Fault(Kind.STATUS, status=401), "PROVIDER_REFUSED_ACCOUNT", Outcome.FAULT),
+        (Fault(Kind.REFUSE), "CONNECT_FAILED", Outcome.FAULT),
     ],
 )
 async def test_every_fault_ends_in_its_error(
-    provider: Provider, engine: ChatEngine, fault: Fault, reason: str, outcome: Outcome, timer: str
+    provider: Provider, engine: ChatEngine, fault: Fault, reason: str, outcome: Outcome
 ) -> None:
-    """When its timer has run out, never as a finished answer; healed, the next answer is whole."""
+    """Never as a finished answer; healed, the next answer is whole."""
     whole, _ = await _ask(engine)
     await provider.set_faults([fault])
-    started = time.monotonic()
-    async with asking(provider, **({timer: _HASTY_S} if timer else {})) as tried:
-        events, error = await _ask(tried)
-    took = time.monotonic() - started
+    events, error = await _ask(engine)
     assert error is not None
     assert (error.reason, error.outcome) == (reason, outcome)
-    assert (_HASTY_S if timer else 0.0) <= took < _PATIENT_S
     assert not _finishes(events)
     assert _text(whole).startswith(_text(events))
     assert (outcome is Outcome.MIDSTREAM_FAULT) == bool(events)
@@ -156,6 +137,29 @@ async def test_every_fault_ends_in_its_error(
     healed, error = await _ask(engine)
     assert error is None
     assert _text(healed) == _text(whole)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(Kind.STALL, after=0),
+        Fault(Kind.STALL, after=4),
+        Fault(Kind.SILENT),
+        Fault(Kind.NO_HEADERS),
+        Fault(Kind.DRIP, after=4, interval_s=_PATIENT_S),
+    ],
+    ids=lambda fault: f"{fault.kind.value}-{fault.after}",
+)
+async def test_a_silence_lasts_as_long_as_its_caller_waits(
+    provider: Provider, engine: ChatEngine, fault: Fault
+) -> None:
+    """The node has no timers of its own for it; when the caller's time is over, the provider's work is too."""
+    await provider.set_faults([fault])
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(_HASTY_S):
+            await _ask(engine)
+    await _until(lambda: provider.report()["outcomes"] == {"cancelled": 1})
+    assert engine.load().running == 0
 
 
 async def test_leaving_closes_the_connection(provider: Provider, engine: ChatEngine) -> None:

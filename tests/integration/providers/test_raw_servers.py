@@ -108,16 +108,88 @@ async def test_a_body_that_ends_politely_but_early_is_no_answer(kind: str) -> No
     assert (error.reason, error.outcome) == ("PROVIDER_STREAM_ENDED_EARLY", Outcome.MIDSTREAM_FAULT)
 
 
-async def test_keep_alives_do_not_hold_a_timer_off() -> None:
-    """Comments come, the model does not: the gap counts."""
-    script: list[bytes | float] = [EVENTS, _OPENAI[0]]
-    for _ in range(1000):
-        script += [0.05, b": still here\n\n"]
-    async with serving(*script) as server:
-        text, error = await _ask(_engine("openai", server.url, gap_s=0.3))
-    assert text == "Hej"
+_USAGE = event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}})
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        (chunk(b""),),
+        # The empty line behind the last event is missing.
+        (chunk(b"data: [DONE]"), chunk(b"")),
+        (chunk(b"data: [DO"), chunk(b"")),
+        # The server keeps the connection open, or breaks it, after all is said.
+        (None,),
+        (),
+    ],
+    ids=["closed", "no empty line", "cut in the last event", "kept open", "broken"],
+)
+async def test_an_answer_with_finish_and_usage_is_whole(end: tuple[bytes | None, ...]) -> None:
+    """However the stream ends from there on: nothing of the answer can be missing."""
+    async with serving(CHUNKED, *(chunk(piece) for piece in (*_OPENAI[:2], _USAGE)), *end) as server:
+        text, error = await _ask(_engine("openai", server.url))
+    assert (text, error) == ("Hej", None)
+
+
+async def test_without_usage_being_asked_for_a_finish_and_a_clean_end_are_enough() -> None:
+    """Of servers that refuse `stream_options`; a broken connection is still one."""
+    async with serving(CHUNKED, *(chunk(piece) for piece in _OPENAI[:2]), chunk(b"")) as server:
+        text, error = await _ask(_engine("openai", server.url, stream_usage=False))
+    assert (text, error) == ("Hej", None)
+    async with serving(CHUNKED, chunk(_OPENAI[0])) as server:
+        _, error = await _ask(_engine("openai", server.url, stream_usage=False))
     assert error is not None
-    assert error.reason == "GAP_TIMEOUT"
+    assert error.reason == "PROVIDER_STREAM_BROKEN"
+
+
+@pytest.mark.parametrize("kind", _MODULES)
+@pytest.mark.parametrize("place", [0, 1])
+async def test_one_bad_chunk_among_good_ones(kind: str, place: int) -> None:
+    """Is read over where nothing of the answer was in it; a second one, or one with text, ends the answer."""
+    good = _ANSWERS[kind]
+    at = place and {"anthropic": 4}.get(kind, 1)
+    bad = b"data: {garbled\n\n"
+    for broken, reason in ((bad, None), (bad + bad, "PROVIDER_MALFORMED")):
+        async with serving(CHUNKED, *map(chunk, (*good[:at], broken, *good[at:])), chunk(b"")) as server:
+            text, error = await _ask(_engine(kind, server.url))
+        assert (error and error.reason) == reason
+        assert reason or text == "Hej"
+
+
+@pytest.mark.parametrize("kind", _MODULES)
+async def test_a_bad_chunk_with_text_in_it_ends_the_answer(kind: str) -> None:
+    """It would be missing from the answer, and nobody would know."""
+    good = _ANSWERS[kind]
+    text = next(piece for piece in good if b"Hej" in piece)
+    async with serving(CHUNKED, *map(chunk, (*good[:-2], text[:-6] + b"\n\n", *good[-2:])), chunk(b"")) as server:
+        _, error = await _ask(_engine(kind, server.url))
+    assert error is not None
+    assert error.reason == "PROVIDER_MALFORMED"
+
+
+async def test_odd_but_legal_streams_are_read() -> None:
+    """A byte order mark, comments, empty events, data over two lines, and a character in two halves."""
+    halves = [
+        f'data: {{"choices":[{{"delta":{{"content":"{half}"}}}}]}}\n\n'.encode() for half in ("\\ud83c", "\\udf0d")
+    ]
+    two_lines = b'data: {"choices": [{"index": 0,\ndata: "delta": {"content": "!"}}]}\n\n'
+    body = b"\xef\xbb\xbf: hello\n\ndata:\n\ndata: \n\n" + b"".join(halves) + two_lines + b"".join(_OPENAI[1:])
+    async with serving(EVENTS, body) as server:
+        text, error = await _ask(_engine("openai", server.url))
+    assert (text, error) == ("\U0001f30d!", None)
+
+
+@pytest.mark.parametrize("word", ["MALFORMED_FUNCTION_CALL", "OTHER", "UNEXPECTED_TOOL_CALL", "BRAND_NEW"])
+@pytest.mark.parametrize("begun", [0, 1])
+async def test_what_the_model_garbled_is_no_fault_of_the_node(word: str, begun: int) -> None:
+    """Not before and not after the first token; the caller learns the provider's words for it."""
+    last = event({"candidates": [{"finishReason": word, "finishMessage": "Malformed function call: print(x)"}]})
+    async with serving(CHUNKED, *map(chunk, (*_GEMINI[:begun], last)), chunk(b"")) as server:
+        _, error = await _ask(_engine("gemini", server.url))
+    assert error is not None
+    assert (error.reason, error.outcome) == ("MODEL_FAILED", Outcome.CALLER_FAULT)
+    assert f"({word}): Malformed function call: print(x)" in error.message
+    assert error.metadata["finish_reason"] == word
 
 
 async def test_the_key_does_not_follow_a_redirect() -> None:
@@ -185,7 +257,9 @@ async def test_a_rotated_key_is_read_again(tmp_path: Path) -> None:
         ({"H_UPSTREAM_MODEL": "m", "H_BASE_URL": "http://example.org/v1", "H_API_KEY": _KEY}, "https only"),
         ({"H_UPSTREAM_MODEL": "m", "H_BASE_URL": "https://u:p@example.org/v1"}, "credentials"),
         ({"H_UPSTREAM_MODEL": "m", "H_API_KEY": _KEY, "H_API_KEY_FILE": "x"}, "give one of them"),
-        ({"H_UPSTREAM_MODEL": "m", "H_GAP_S": "0"}, "H_GAP_S"),
+        ({"H_UPSTREAM_MODEL": "m", "H_CONNECT_S": "0"}, "H_CONNECT_S"),
+        # Waiting is timed by the router.
+        ({"H_UPSTREAM_MODEL": "m", "H_GAP_S": "9"}, "H_GAP_S"),
         ({"H_UPSTREAM_MODEL": "m", "H_CAPABILITIES": "chat,flying"}, "H_CAPABILITIES"),
     ],
 )

@@ -14,10 +14,11 @@ from headrace.common.v1 import generation_pb2 as pb
 from inference.core.answer import merge
 from inference.core.providers.anthropic_response import AnthropicReader
 from inference.core.providers.call_ids import FreshIds
-from inference.core.providers.chunks import BadChunk, Halves, count, whole
+from inference.core.providers.chunks import BadChunk, count
 from inference.core.providers.dialect import Reader
 from inference.core.providers.failures import Malformed
 from inference.core.providers.gemini_response import GeminiReader
+from inference.core.providers.halves import Halves, whole
 from inference.core.providers.openai_response import OpenAIReader
 from inference.core.providers.sse import SseEvent
 

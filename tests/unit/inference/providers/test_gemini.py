@@ -161,8 +161,8 @@ def test_a_refused_prompt_is_a_filtered_answer() -> None:
     [
         ((_parts({"text": "x"}),), "PROVIDER_STREAM_ENDED_EARLY"),
         ((), "PROVIDER_STREAM_ENDED_EARLY"),
-        ((_parts(finish="MALFORMED_FUNCTION_CALL"),), "PROVIDER_MALFORMED"),
-        ((_parts(finish="OTHER"),), "PROVIDER_MALFORMED"),
+        ((_parts(finish="MALFORMED_FUNCTION_CALL"),), "MODEL_FAILED"),
+        ((_parts(finish="OTHER"),), "MODEL_FAILED"),
         (("[1",), "PROVIDER_MALFORMED"),
         (({"error": {"code": 503, "status": "UNAVAILABLE", "message": "overloaded"}},), "PROVIDER_FAILED"),
         (({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}},), "PROVIDER_RATE_LIMITED"),
