@@ -12,7 +12,8 @@ from typing import Any
 
 from inference.adapters.model_shape import read_shape
 from inference.core.gpus import GPUS, Placement, SizingPlan, Way, alternatives, cheaper_ways, plan
-from inference.core.sizing import BANDWIDTH_SHARE, GIB, KV_BYTES, WEIGHT_BYTES, SizingError, Workload
+from inference.core.shape import SizingError
+from inference.core.sizing import BANDWIDTH_SHARE, GIB, KV_BYTES, WEIGHT_BYTES, Workload
 
 EX_DATA, EX_NO_FIT = 65, 1
 
@@ -23,12 +24,14 @@ def main(arguments: Sequence[str]) -> int:
     try:
         shape, precision = read_shape(wanted.model)
     except (SizingError, OSError) as error:
-        print(f"{wanted.model.name}: {error}", file=sys.stderr)
+        print(f"{wanted.model}: {error}", file=sys.stderr)
         return EX_DATA
-    load = Workload(wanted.context, wanted.concurrency, wanted.weights or precision, wanted.kv)
+    gpu = GPUS[wanted.gpu.lower()]
+    kv = wanted.kv or ("bfloat16" if gpu.bfloat16 else "float16")
+    load = Workload(wanted.context, wanted.concurrency, wanted.weights or precision, kv)
     if load.context > shape.context_length:
         print(f"warning: the model was made for {shape.context_length} tokens of context", file=sys.stderr)
-    found = plan(shape, load, GPUS[wanted.gpu.lower()])
+    found = plan(shape, load, gpu)
     others = alternatives(shape, load)
     print(json.dumps(_as_json(found, others)) if wanted.json else _as_text(wanted.model.name, found, others))
     return 0 if found.smallest is not None else EX_NO_FIT
@@ -43,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context", default=8192, type=_positive, help="tokens of prompt and answer (default 8192)")
     parser.add_argument("--concurrency", default=32, type=_positive, help="sequences at a time (default 32)")
     parser.add_argument("--weights", choices=sorted(WEIGHT_BYTES), help="default: as the model's file holds them")
-    parser.add_argument("--kv", choices=sorted(KV_BYTES), default="bfloat16", help="KV cache (default bfloat16)")
+    parser.add_argument("--kv", choices=sorted(KV_BYTES), help="KV cache (default 16-bit floats of the GPU)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     return parser
 

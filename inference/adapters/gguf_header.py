@@ -70,6 +70,16 @@ class HeaderReader:
                 found[name] = value
         return found
 
+    def tensor_names(self) -> set[str]:
+        """The names of the tensors; to be called once, after `fields`."""
+        return {self.tensor_entry()[0] for _ in range(self.tensor_count)}
+
+    def tensor_entry(self) -> tuple[str, tuple[int, ...], int, int]:
+        """The next tensor's name, shape (rows first; the file has it the other way), type, and offset."""
+        name = self.string()
+        dims = [int(self.scalar("Q")) for _ in range(self.scalar("I"))]
+        return name, tuple(reversed(dims)), self.scalar("I"), self.scalar("Q")
+
     def scalar(self, code: str) -> Any:
         """One number, by its struct code."""
         (value,) = self._unpack(struct.Struct("<" + code))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,22 @@ SMOLLM2 = PackagedModel(
     file="SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
+
+
+# A name on the Hugging Face hub: an owner and a model.
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def missing_model(path: Path) -> str:
+    """What to say of a model's path where nothing lies: where was looked, and what may be given instead."""
+    shown, where = (path.name, path.parent) if path.is_absolute() else (str(path), Path.cwd())
+    said = f"{shown!r} does not exist in {where}"
+    if _HUB_NAME.fullmatch(str(path)) and path.suffix.lower() not in (".gguf", ".json"):
+        said += (
+            "; it looks like a name on the Hugging Face hub, and nothing is downloaded: give the path of a folder with "
+            "its config.json, tokenizer.json and .safetensors files, or of a GGUF file"
+        )
+    return said
 
 
 def checked(path: Path, sha256: str) -> str:

@@ -6,28 +6,36 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from inference.core.sizing import GIB, SPLIT_SHARE, USABLE_MEMORY, ModelShape, Need, Workload, need, tokens_per_second
+from inference.core.shape import ModelShape
+from inference.core.sizing import GIB, SPLIT_SHARE, USABLE_MEMORY, Need, Workload, need, tokens_per_second
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One device; bytes, and bytes a second. `fp8`: whether it multiplies FP8 itself."""
+    """One device; bytes, and bytes a second. `fp8` and `bfloat16`: whether it multiplies these itself."""
 
     name: str
     memory: int
     bandwidth: float
     fp8: bool = False
+    bfloat16: bool = True
+
+    def lacks(self, load: Workload) -> tuple[str, ...]:
+        """The kinds of numbers that `load` asks for and this device does not compute with."""
+        asked = {load.weights, load.kv}
+        has = {"fp8": self.fp8, "bfloat16": self.bfloat16}
+        return tuple(kind for kind, there in has.items() if kind in asked and not there)
 
 
-def _gpu(name: str, gib: float, gigabytes_s: float, *, fp8: bool = False) -> Gpu:
-    return Gpu(name, int(gib * GIB), gigabytes_s * 1e9, fp8)
+def _gpu(name: str, gib: float, gigabytes_s: float, *, fp8: bool = False, bfloat16: bool = True) -> Gpu:
+    return Gpu(name, int(gib * GIB), gigabytes_s * 1e9, fp8, bfloat16)
 
 
 GPUS: Mapping[str, Gpu] = {
     gpu.name.lower(): gpu
     for gpu in (
-        _gpu("T4", 15, 320),
-        _gpu("V100-32", 32, 900),
+        _gpu("T4", 15, 320, bfloat16=False),
+        _gpu("V100-32", 32, 900, bfloat16=False),
         _gpu("A10G", 22.5, 600),
         _gpu("L4", 22.5, 300, fp8=True),
         _gpu("L40S", 45, 864, fp8=True),
@@ -78,8 +86,8 @@ class SizingPlan:
 def place(shape: ModelShape, load: Workload, gpu: Gpu, devices: int) -> Placement:
     """Put a workload on `devices` of a kind that split heads and feed-forward between them."""
     wanted = need(shape, load)
-    # With more devices than key heads some hold the same head, and its cache, as another.
-    kv_share = 1 / min(devices, shape.kv_heads)
+    # With more devices than key heads, or a latent cache, some hold the same head, and its cache, as another.
+    kv_share = 1 / min(devices, shape.cache_heads)
     each = math.ceil(wanted.weights / devices + wanted.kv * kv_share) + wanted.activations + wanted.overhead
     usable = gpu.memory * USABLE_MEMORY
     spare = usable - wanted.overhead - wanted.activations - wanted.weights / devices
@@ -89,8 +97,9 @@ def place(shape: ModelShape, load: Workload, gpu: Gpu, devices: int) -> Placemen
 
 
 def _obstacle(shape: ModelShape, load: Workload, gpu: Gpu, devices: int, too_large: bool) -> str:
-    if load.weights == "fp8" and not gpu.fp8:
-        return "multiplies no fp8"
+    lacking = gpu.lacks(load)
+    if lacking:
+        return f"multiplies no {lacking[0]}" + ("; ask for float16" if lacking[0] == "bfloat16" else "")
     if shape.heads % devices:
         return f"{shape.heads} heads do not split in {devices}"
     return "too little memory" if too_large else ""
@@ -119,22 +128,29 @@ class Way:
 def cheaper_ways(found: SizingPlan) -> tuple[Way, ...]:
     """What to give up for fewer devices of the wanted kind, a single one at best; the least loss first.
 
-    An 8-bit cache, weights of 8 and of 4 bits, both together, then fewer sequences. Each is named only where it needs
-    fewer devices than all before it.
+    Float16 where the device has no bfloat16, an 8-bit cache, weights of 8 and of 4 bits, both together, then fewer
+    sequences. Each is named only where it needs fewer devices than all before it.
     """
     shape, load = found.shape, found.load
     gpu = found.placements[0].gpu
+    load = _as_float16(load) if gpu.lacks(load) == ("bfloat16",) else load
     small_kv = replace(load, kv="fp8" if gpu.fp8 else "int8")
     eight_bits = "fp8" if gpu.fp8 else "int8"
-    tried = [small_kv, *(replace(kept, weights=w) for w in (eight_bits, "int4") for kept in (load, small_kv))]
+    tried = [load, small_kv, *(replace(kept, weights=w) for w in (eight_bits, "int4") for kept in (load, small_kv))]
     tried += [replace(load, concurrency=place(shape, load, gpu, n).max_concurrent) for n in sorted(SPLIT_SHARE)[::-1]]
     fewest = found.smallest.devices if found.smallest is not None else max(SPLIT_SHARE) + 1
     ways: list[Way] = []
     for less in tried:
-        if less.concurrency < 1 or need(shape, less).total >= found.need.total:
+        if less.concurrency < 1 or less == found.load or need(shape, less).total > found.need.total:
             continue
         placement = plan(shape, less, gpu).smallest
         if placement is not None and placement.devices < fewest:
             ways.append(Way(less, placement))
             fewest = placement.devices
     return tuple(ways)
+
+
+def _as_float16(load: Workload) -> Workload:
+    """The load with float16 wherever it has bfloat16: as many bytes, a smaller range."""
+    weights, kv = ("float16" if kind == "bfloat16" else kind for kind in (load.weights, load.kv))
+    return replace(load, weights=weights, kv=kv)

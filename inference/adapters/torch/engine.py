@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from inference.adapters.model_files import missing_model
 from inference.adapters.tokenizer import load_text_model
 from inference.core.blocks import BlockPool
 from inference.core.generation_state import Progress, SignsOfLife
@@ -230,7 +231,7 @@ def build(config: TorchEngineConfig) -> TorchEngine:
     for name in ("model_path", "draft_path", "adapter_folder"):
         path = getattr(config, name)
         if path is not None and not path.exists():
-            raise ValueError(f"{name}: {path.name!r} does not exist")
+            raise ValueError(f"{name}: {missing_model(path)}")
     check_memory(config)
     blocks = config.kv_tokens // BLOCK_SIZE
 

@@ -8,19 +8,20 @@ from pathlib import Path
 import torch
 
 from inference.adapters.model_shape import read_shape
+from inference.core.shape import ModelShape, SizingError
 from inference.core.sizing import (
     DEVICE_OVERHEAD,
     GIB,
     HOST_OVERHEAD,
     WEIGHT_BYTES,
-    ModelShape,
-    SizingError,
     Workload,
     need,
 )
 from inference.native import library as native
 
 from .config import TorchEngineConfig
+from .loading import ModelError, UnsupportedModel, read_config
+from .native_model import check_shape
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -45,6 +46,9 @@ def wanted_bytes(config: TorchEngineConfig) -> int | None:
         return None
     on_cpu = config.device == "cpu"
     weights = stored if config.precision == "auto" else config.precision
+    in_torch = on_cpu and _in_torch(config)
+    if in_torch and config.precision != "bfloat16":
+        weights = "float32"
     if config.precision == "auto" and stored == "float32" and not on_cpu:
         weights = "bfloat16"
     # The cache of all sequences together is one long sequence's, as far as memory goes.
@@ -52,23 +56,33 @@ def wanted_bytes(config: TorchEngineConfig) -> int | None:
         context=config.kv_tokens,
         concurrency=1,
         weights=weights if weights in WEIGHT_BYTES else "bfloat16",
-        kv=_kv_precision(config),
+        kv=_kv_precision(config, in_torch),
         step_tokens=config.step_tokens,
     )
     return need(_without_windows(shape), load, HOST_OVERHEAD if on_cpu else DEVICE_OVERHEAD).total
 
 
-def _kv_precision(config: TorchEngineConfig) -> str:
-    """How keys and values will be held. A model whose shape the kernels lack, which nothing here sees, takes more."""
+def _in_torch(config: TorchEngineConfig) -> bool:
+    """Whether plain torch would run the model on a CPU, in float32 unless bfloat16 is asked for."""
+    if config.precision == "float32":
+        return True
+    try:
+        native.load()
+        check_shape(read_config(config.model_path))
+    except (native.NativeUnavailable, UnsupportedModel):
+        return True
+    except ModelError:
+        return False  # the loader refuses it
+    return False
+
+
+def _kv_precision(config: TorchEngineConfig, in_torch: bool) -> str:
+    """How keys and values will be held."""
     if config.kv_precision != "auto":
         return config.kv_precision
     if config.device != "cpu":
         return "float32" if config.precision == "float32" else "bfloat16"
-    if config.precision == "float32":
-        return "float32"
-    try:
-        native.load()
-    except native.NativeUnavailable:
+    if in_torch:
         return "bfloat16" if config.precision == "bfloat16" else "float32"
     return "float16"
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from inference.adapters.model_files import missing_model
+
 from . import huggingface
 from .config import ModelConfig
 from .errors import ChecksumMismatch, ModelError, UnsupportedModel
@@ -37,7 +39,7 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
     names.
     """
     if not path.exists():
-        raise ModelError(f"{path}: no such file or folder")
+        raise ModelError(missing_model(path))
     revision = _folder_hash(path) if path.is_dir() else _file_hash(path)
     if sha256 is not None and sha256.lower() != revision:
         raise ChecksumMismatch(f"{path.name}: SHA-256 is {revision}, expected {sha256.lower()}")
@@ -49,6 +51,15 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
         config, weights = gguf_model.open_file(path)
     _check_complete(path, config, weights)
     return Checkpoint(config, weights, revision)
+
+
+def read_config(path: Path) -> ModelConfig:
+    """What the model at `path` is, without its weights. Raises ModelError."""
+    if path.is_dir():
+        return huggingface.read_config_of(path)
+    from . import gguf_config, gguf_file  # noqa: PLC0415 - as above
+
+    return gguf_config.read_config(gguf_file.GgufFile(path))
 
 
 def _file_hash(path: Path) -> str:

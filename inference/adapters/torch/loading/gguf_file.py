@@ -37,7 +37,7 @@ class GgufFile:
             self._bytes = open_mapped(path)
             header = HeaderReader(self._bytes, path.name)
             self.metadata = header.fields()
-            entries = [_tensor_entry(header) for _ in range(header.tensor_count)]
+            entries = [header.tensor_entry() for _ in range(header.tensor_count)]
         except TruncatedGguf as error:
             raise TruncatedModel(str(error)) from error
         except UnsupportedGguf as error:
@@ -67,10 +67,3 @@ class GgufFile:
             have = len(self._bytes)
             raise TruncatedModel(f"{self.path.name}: tensor {name} ends at byte {offset + size}, the file at {have}")
         return GgufTensor(name, shape, quantization, offset, size)
-
-
-def _tensor_entry(header: HeaderReader) -> tuple[str, tuple[int, ...], int, int]:
-    """Name, shape (rows first), type, and offset from the end of the header."""
-    name = header.string()
-    dims = [int(header.scalar("Q")) for _ in range(header.scalar("I"))]
-    return name, tuple(reversed(dims)), header.scalar("I"), header.scalar("Q")

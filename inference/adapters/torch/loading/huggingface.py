@@ -57,10 +57,8 @@ class SafetensorsWeight:
 
 def open_folder(path: Path) -> tuple[ModelConfig, dict[str, Weight]]:
     """The folder's config and weights, not yet read. Raises ModelError."""
-    root = _json(path / "config.json")
-    generation = path / "generation_config.json"
-    config = read_config(path, root, _json(generation) if generation.exists() else {})
-    skipped = _NOT_SERVED if root.get("text_config") else ()
+    config = read_config_of(path)
+    skipped = _NOT_SERVED if _json(path / "config.json").get("text_config") else ()
     weights: dict[str, Weight] = {}
     for file in _weight_files(path):
         for name, shape, bits in _tensors(file):
@@ -73,6 +71,12 @@ def open_folder(path: Path) -> tuple[ModelConfig, dict[str, Weight]]:
     _split(config, weights)
     _stack(path, config, weights)
     return config, weights
+
+
+def read_config_of(path: Path) -> ModelConfig:
+    """The folder's config. Raises ModelError."""
+    generation = path / "generation_config.json"
+    return read_config(path, _json(path / "config.json"), _json(generation) if generation.exists() else {})
 
 
 def _weight_files(path: Path) -> list[Path]:

@@ -8,7 +8,9 @@ import pytest
 
 from inference import planning
 from inference.core.gpus import GPUS, alternatives, cheaper_ways, place, plan
-from inference.core.sizing import GIB, SizingError, Workload, kv_bytes, need, precision_of, shape_of, tokens_per_second
+from inference.core.shape import SizingError
+from inference.core.shape_config import precision_of, shape_of
+from inference.core.sizing import GIB, Workload, kv_bytes, need, tokens_per_second
 
 LLAMA3_8B = {
     "hidden_size": 4096,
@@ -56,6 +58,41 @@ GEMMA3_270M = {
     "sliding_window": 512,
     "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 3,
 }
+DEEPSEEK_V3 = {
+    "model_type": "deepseek_v3",
+    "hidden_size": 7168,
+    "num_attention_heads": 128,
+    "num_key_value_heads": 128,
+    "num_hidden_layers": 61,
+    "intermediate_size": 18432,
+    "moe_intermediate_size": 2048,
+    "n_routed_experts": 256,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "first_k_dense_replace": 3,
+    "kv_lora_rank": 512,
+    "q_lora_rank": 1536,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "vocab_size": 129280,
+    "max_position_embeddings": 163840,
+    "tie_word_embeddings": False,
+    "quantization_config": {"quant_method": "fp8"},
+}
+DEEPSEEK_V2_LITE = DEEPSEEK_V3 | {
+    "hidden_size": 2048,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 27,
+    "intermediate_size": 10944,
+    "moe_intermediate_size": 1408,
+    "n_routed_experts": 64,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 6,
+    "first_k_dense_replace": 1,
+    "q_lora_rank": None,
+    "vocab_size": 102400,
+}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +102,8 @@ GEMMA3_270M = {
         (MIXTRAL, 46.70e9, 12.88e9),
         (QWEN3_30B, 30.53e9, 3.35e9),
         (GEMMA3_270M, 268e6, None),
+        (DEEPSEEK_V3, 671.0e9, 37.5e9),
+        (DEEPSEEK_V2_LITE, 15.71e9, 2.66e9),
     ],
 )
 def test_weights_are_those_of_the_published_models(config, weights, active):
@@ -81,6 +120,58 @@ def test_grouped_queries_and_windows_shrink_the_cache():
     gemma = shape_of(GEMMA3_270M)
     assert (gemma.windowed_layers, gemma.window) == (15, 512)
     assert gemma.kv_values(8192) == 2 * 256 * (3 * 8192 + 15 * 512)
+
+
+def test_a_latent_cache_is_one_vector_a_token_and_every_device_holds_it():
+    shape = shape_of(DEEPSEEK_V3)
+    assert shape.kv_values(1) == 61 * (512 + 64)
+    # Published as about 70 kB a token in 16 bits; two heads of 128 would take 25 times and more.
+    assert need(shape, Workload(8192, 32)).kv == 32 * 8192 * 70272
+    assert shape_of(DEEPSEEK_V3 | {"index_head_dim": 128}).kv_values(1) == 61 * (512 + 64 + 128)
+    load = Workload(8192, 64, weights="fp8")
+    four, eight = place(shape, load, GPUS["b200"], 4), place(shape, load, GPUS["b200"], 8)
+    assert four.per_device - eight.per_device == pytest.approx(need(shape, load).weights / 8, rel=0.001)
+    assert plan(shape, Workload(8192, 32, weights="fp8"), GPUS["h200"]).smallest.devices == 8
+
+
+@pytest.mark.parametrize(
+    ("changed", "windowed"),
+    [
+        ({"model_type": "qwen2", "sliding_window": 4096, "max_window_layers": 28}, 0),
+        ({"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": True, "max_window_layers": 28}, 4),
+        ({"model_type": "mistral", "sliding_window": 4096}, 32),
+        ({"model_type": "llama", "sliding_window": 4096}, 0),
+        ({"model_type": "gemma2", "sliding_window": 4096}, 16),
+        ({"model_type": "cohere2", "sliding_window": 4096, "sliding_window_pattern": 4}, 24),
+    ],
+)
+def test_windows_count_where_the_architecture_uses_them(changed, windowed):
+    shape = shape_of(LLAMA3_8B | changed)
+    assert shape.windowed_layers == windowed
+    assert shape.kv_values(8192) == 2048 * (windowed * 4096 + (32 - windowed) * 8192)
+
+
+def test_layers_without_a_cache_take_none_and_unknown_ones_are_refused():
+    kinds = ["linear_attention"] * 24 + ["full_attention"] * 8
+    assert shape_of(LLAMA3_8B | {"layer_types": kinds}).kv_values(100) == 2048 * 8 * 100
+    assert shape_of(LLAMA3_8B | {"full_attention_interval": 4}).kv_values(100) == 2048 * 8 * 100
+    with pytest.raises(SizingError, match="layer_types 'mamba'"):
+        shape_of(LLAMA3_8B | {"layer_types": ["mamba"] * 32})
+    with pytest.raises(SizingError, match="num_key_value_heads differs from layer to layer"):
+        shape_of(LLAMA3_8B | {"num_key_value_heads": [8] * 32})
+
+
+@pytest.mark.parametrize("gpu", ["t4", "v100-32"])
+def test_bfloat16_is_refused_where_a_device_has_none_and_float16_named(gpu):
+    shape = shape_of(LLAMA3_8B | {"num_hidden_layers": 4})
+    found = plan(shape, Workload(2048, 1), GPUS[gpu])
+    assert {one.obstacle for one in found.placements} == {"multiplies no bfloat16; ask for float16"}
+    assert found.smallest is None
+    way = cheaper_ways(found)[0]
+    assert (way.load.weights, way.load.kv, way.placement.devices) == ("float16", "float16", 1)
+    mixed = place(shape, Workload(2048, 1, weights="int4"), GPUS[gpu], 1)
+    assert mixed.obstacle == "multiplies no bfloat16; ask for float16"
+    assert place(shape, Workload(2048, 1, weights="int4", kv="float16"), GPUS[gpu], 1).fits
 
 
 @pytest.mark.parametrize(
@@ -106,7 +197,8 @@ def test_llama_8b_fits_where_it_is_known_to():
     assert many.need.weights == pytest.approx(15 * GIB, rel=0.01)
     assert [one.fits for one in many.placements] == [False, False, True, True]
     assert many.smallest.devices == 4
-    fits = {one.gpu.name: one.devices for one in alternatives(shape, Workload(8192, 32))}
+    half = Workload(8192, 32, weights="float16", kv="float16")
+    fits = {one.gpu.name: one.devices for one in alternatives(shape, half)}
     assert fits["H100"] == 1
     assert fits["T4"] == 4
 
@@ -186,13 +278,20 @@ def test_command_prints_and_exits_by_what_it_found(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["fits"] is True
     assert found["parameters"] == pytest.approx(8.03e9, rel=0.001)
-    assert planning.main([str(tmp_path), "--gpu", "T4", "--concurrency", "2000"]) == 1
+    assert planning.main([str(tmp_path), "--gpu", "T4", "--weights", "float16", "--concurrency", "2000"]) == 1
     printed = capsys.readouterr().out
     assert "most at a time" in printed
     assert "too little memory" in printed
     assert planning.main([str(tmp_path), "--gpu", "L4"]) == 0
     assert "--kv fp8" in capsys.readouterr().out
+    assert planning.main([str(tmp_path), "--gpu", "T4", "--context", "512", "--concurrency", "1"]) == 1
+    assert "--weights float16" in capsys.readouterr().out
+    assert planning.main([str(tmp_path), "--gpu", "T4", "--weights", "float16", "--concurrency", "1"]) == 0
+    capsys.readouterr()
     assert planning.main([str(tmp_path / "none")]) == 65
+    assert "'none' does not exist in" in capsys.readouterr().err
+    assert planning.main(["meta-llama/Llama-3.1-8B"]) == 65
+    assert "nothing is downloaded: give the path of a folder" in capsys.readouterr().err
     (tmp_path / "config.json").write_text("{}")
     assert planning.main([str(tmp_path)]) == 65
     assert "hidden_size is missing" in capsys.readouterr().err

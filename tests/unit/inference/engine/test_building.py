@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from inference.adapters.torch import memory_check
 from inference.adapters.torch.config import TorchEngineConfig
 from inference.adapters.torch.engine import build
-from tests.unit.inference.core.test_sizing import LLAMA3_8B
+from tests.unit.inference.core.test_sizing import LLAMA3_8B, MIXTRAL
 
 
 def test_missing_paths_are_named(tmp_path):
@@ -68,7 +69,30 @@ def test_eight_bits_on_the_cpu_take_half_the_room_of_float16(tmp_path, monkeypat
         raise memory_check.native.NativeUnavailable("not built")
 
     monkeypatch.setattr(memory_check.native, "load", not_built)
-    assert memory_check.wanted_bytes(TorchEngineConfig(**names)) - half == 65536 * 2 * 65536
+    # Plain torch holds weights and cache in float32.
+    assert memory_check.wanted_bytes(TorchEngineConfig(**names)) == exact
+
+
+def test_a_model_that_the_kernels_lack_is_counted_in_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory_check.native, "load", lambda: None)
+    config = MIXTRAL | {"architectures": ["MixtralForCausalLM"], "max_position_embeddings": 8192}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    wanted = memory_check.wanted_bytes(TorchEngineConfig(model_path=tmp_path))
+    assert wanted == pytest.approx(4 * 46.7e9 + 16384 * 4 * 65536, rel=0.01)
+    assert memory_check.wanted_bytes(TorchEngineConfig(model_path=tmp_path, precision="bfloat16")) < 0.51 * wanted
+
+
+def test_a_hub_name_gets_words_that_say_what_to_give(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"model_path: 'meta-llama/Llama-3\.2-1B' does not exist in .*; it looks like"
+    ) as hub:
+        build(TorchEngineConfig(model_path=Path("meta-llama/Llama-3.2-1B")))
+    assert "nothing is downloaded: give the path of a folder" in str(hub.value)
+    for path in ("models/one.gguf", "one", "a/b/c", "./models/one"):
+        with pytest.raises(ValueError, match="does not exist in") as missing:
+            build(TorchEngineConfig(model_path=tmp_path / path if path[0] == "." else Path(path)))
+        assert "downloaded" not in str(missing.value)
 
 
 def test_free_memory_of_this_machine_is_known():
