@@ -20,7 +20,7 @@ import uvloop
 from mesh import telemetry
 from mesh.config import ConfigErrors, load
 from mesh.health import Readiness
-from mesh.server import Server
+from mesh.server import AddressTaken, Server
 from mesh.watched_file import Refusal, WatchedFile
 
 T = TypeVar("T")
@@ -137,13 +137,19 @@ class Service:
         try:
             port = await self.server.start()
             if self.config.metrics_port:
-                telemetry.serve_metrics("127.0.0.1", self.config.metrics_port)
+                self._serve_metrics(self.config.metrics_port)
             await self._announce(port)
             await self._stop.wait()
             await self._drain()
         finally:
             await self._close()
         return EX_SOFTWARE if self._failed else 0
+
+    def _serve_metrics(self, port: int) -> None:
+        try:
+            telemetry.serve_metrics("127.0.0.1", port)
+        except OSError as error:
+            raise AddressTaken(f"127.0.0.1:{port}", "METRICS_PORT", error.strerror or error) from error
 
     async def _announce(self, port: int) -> None:
         _settle_garbage_collection()
@@ -221,6 +227,10 @@ def run(name: str, config_type: type[C], build: Callable[[C], Awaitable[Service]
         except ConfigErrors as errors:
             # What a service reads besides its environment, such as a file, is configuration too.
             return _refused(errors)
+        except AddressTaken as error:
+            setting = f"HEADRACE_{name.upper()}_{error.setting}"
+            _log.error("service.cannot_start", error=str(error), setting=setting, fix=f"free it or change {setting}")
+            return EX_UNAVAILABLE
         except OSError as error:
             _log.error("service.cannot_start", error=str(error))
             return EX_UNAVAILABLE

@@ -39,6 +39,14 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+class AddressTaken(OSError):
+    """A process cannot listen where it was told to. `setting` is the end of the variable that says where."""
+
+    def __init__(self, address: str, setting: str, reason: object) -> None:
+        super().__init__(f"cannot listen on {address}: {reason}")
+        self.setting = setting
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Around each handler: the scope, the one error mapping, the summary line, the metric, and the count in flight."""
 
@@ -186,12 +194,12 @@ class Server:
     async def start(self) -> int:
         """Bind and serve; returns the port, which matters when the address asked for port 0.
 
-        Raises OSError when the address is taken.
+        Raises AddressTaken.
         """
         try:
             self.port = self.grpc.add_insecure_port(self._address)
         except RuntimeError as error:
-            raise OSError(f"cannot listen on {self._address}: {error}") from error
+            raise AddressTaken(self._address, "LISTEN", error) from error
         await self.grpc.start()
         return self.port
 

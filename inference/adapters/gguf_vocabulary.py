@@ -49,6 +49,7 @@ _CUTS: dict[str, Callable[[], Any]] = {
 def build_library_tokenizer(file: str, fields: dict[str, Any]) -> tuple[Library, bool]:
     """The tokenizer, and whether it is byte-level. Raises ValueError, naming the file, for kinds that are unknown."""
     kind = fields.get("tokenizer.ggml.model")
+    _check(file, fields, kind)
     if kind == "gpt2":
         library = _byte_level(file, fields)
     elif kind == "llama":
@@ -57,11 +58,30 @@ def build_library_tokenizer(file: str, fields: dict[str, Any]) -> tuple[Library,
         raise ValueError(f"{file}: a vocabulary of kind {kind!r}; 'gpt2' and 'llama' are supported")
     tokens, kinds = fields["tokenizer.ggml.tokens"], fields.get("tokenizer.ggml.token_type", [])
     library.add_special_tokens(
-        [AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=True) if k == CONTROL]
+        [AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=False) if k == CONTROL]
     )
-    literal = [t for t, k in zip(tokens, kinds, strict=True) if k == USER_DEFINED]
+    # A file that says nothing of its tokens' kinds has ordinary ones alone.
+    literal = [t for t, k in zip(tokens, kinds, strict=False) if k == USER_DEFINED]
     library.add_tokens([AddedToken(text, special=False, normalized=False) for text in literal])
     return library, kind == "gpt2"
+
+
+def _check(file: str, fields: dict[str, Any], kind: Any) -> None:
+    """Raise ValueError for metadata that is missing or contradicts itself."""
+    tokens = fields.get("tokenizer.ggml.tokens")
+    if not isinstance(tokens, list) or not tokens:
+        raise ValueError(f"{file}: tokenizer.ggml.tokens is missing: the file holds no vocabulary")
+    needed = {"gpt2": ("merges",), "llama": ("scores", "token_type")}.get(kind, ())
+    for name in (*needed, *(("token_type",) if "tokenizer.ggml.token_type" in fields else ())):
+        values = fields.get(f"tokenizer.ggml.{name}")
+        if not isinstance(values, list):
+            raise ValueError(f"{file}: tokenizer.ggml.{name} is missing")
+        if name != "merges" and len(values) != len(tokens):
+            raise ValueError(f"{file}: tokenizer.ggml.{name} has {len(values)} entries for {len(tokens)} tokens")
+    for name in ("bos", "eos", "unknown"):
+        token = fields.get(f"tokenizer.ggml.{name}_token_id", 0)
+        if not isinstance(token, int) or not 0 <= token < len(tokens):
+            raise ValueError(f"{file}: tokenizer.ggml.{name}_token_id {token!r} is none of {len(tokens)} tokens")
 
 
 def _byte_level(file: str, fields: dict[str, Any]) -> Library:

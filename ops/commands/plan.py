@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -15,5 +16,12 @@ SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 
 def plan(context: typer.Context) -> None:
     """Say what a model needs and what a machine can serve (`headrace plan --help`)."""
-    command = [sys.executable, "-m", "inference", "plan", *context.args]
-    raise typer.Exit(subprocess.run(command, cwd=CHECKOUT, check=False).returncode)  # noqa: S603 - our own module
+    raise typer.Exit(run_module("inference", "plan", *context.args))
+
+
+def run_module(module: str, *arguments: str) -> int:
+    """Run a service's module where the user stands, so that relative paths start there; its exit code."""
+    # -P: what lies in the user's folder is not imported, whatever it is called.
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode  # noqa: S603 - ours

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -20,6 +19,7 @@ from ops.keystore import KeyStore
 from ops.local.ports import listeners, require_free
 from ops.local.processes import processes
 from ops.local.render import write_configuration
+from ops.local.stack_paths import with_whole_paths
 from ops.local.starting import Progress, wait_ready
 from ops.local.supervisor import Supervisor
 from ops.session import state_of, wait_for
@@ -47,10 +47,11 @@ def up(
         return
     if supervisor.running():
         raise Failure("the mesh is still stopping", "wait until it has: headrace down")
-    wanted = read_stack(stack)
+    read_stack(stack)
     state.create()
+    state.stack.write_text(with_whole_paths(stack.read_text(encoding="utf-8"), stack), encoding="utf-8")
+    wanted = state.load_stack()
     require_free(listeners(wanted))
-    shutil.copyfile(stack, state.stack)
     KeyStore(state.keys).ensure(_DEV_KEY, _DEV_KEY, state.dev_key)
     write_configuration(wanted, state)
     _clear_logs(state)

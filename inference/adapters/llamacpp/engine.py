@@ -7,7 +7,6 @@ queue before the slots is ours, because only there can a waiting request be boun
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
 import tempfile
 import time
@@ -21,10 +20,11 @@ import xllamacpp
 from inference.adapters.gguf_header import read_metadata
 from inference.adapters.llamacpp.generation import Generation, LlamaCpp
 from inference.adapters.llamacpp.job import Pulse
+from inference.adapters.llamacpp.loading import Loading, check_memory, parameters, why_not
 from inference.adapters.llamacpp.lost_tokens import LostTokens
 from inference.adapters.llamacpp.settings import LlamaCppSettings
 from inference.adapters.llamacpp.wire import encode_request
-from inference.adapters.model_files import checked
+from inference.adapters.model_files import checked, missing_model
 from inference.adapters.tokenizer import load_text_model
 from inference.core.backend import TokenBackend
 from inference.core.meter import RateMeter
@@ -44,9 +44,16 @@ from inference.core.text import Tokenizer
 def build(settings: LlamaCppSettings) -> TokenBackend:
     """The engine, its model file checked. Raises ValueError or OSError, naming the file."""
     name, path, sha256 = settings.model()
+    if not path.exists():
+        raise ValueError(f"model_path: {missing_model(path)}")
+    if path.is_dir():
+        raise ValueError(
+            f"model_path: {path.name!r} is a folder; llama.cpp takes a GGUF file, folders the torch engine"
+        )
     revision = checked(path, sha256)
     text = load_text_model(path)
-    trained = int(next(v for k, v in read_metadata(path).items() if k.endswith(".context_length")))
+    trained = _trained_context(path)
+    check_memory(settings, path, min(settings.context_length, trained))
     info = EngineInfo(
         engine="llamacpp",
         model=name,
@@ -57,6 +64,14 @@ def build(settings: LlamaCppSettings) -> TokenBackend:
         constraints=frozenset({ConstraintKind.JSON_OBJECT, ConstraintKind.JSON_SCHEMA}),
     )
     return TokenBackend(LlamaCppEngine(settings, path, info, text.tokenizer), lambda: text, default_model=name)
+
+
+def _trained_context(path: Path) -> int:
+    """The tokens of context that the model was made for."""
+    lengths = [v for k, v in read_metadata(path).items() if k.endswith(".context_length") and isinstance(v, int)]
+    if not lengths or lengths[0] < 1:
+        raise ValueError(f"{path.name}: its metadata has no context_length")
+    return int(lengths[0])
 
 
 class LlamaCppEngine:
@@ -86,7 +101,8 @@ class LlamaCppEngine:
         try:
             self._server = await asyncio.to_thread(self._load)
         except RuntimeError as error:
-            raise EngineError(f"llama.cpp cannot load {self._path.name}: {error}") from error
+            why = await asyncio.to_thread(why_not, self._settings, self._path, self.info.context_length)
+            raise EngineError(f"llama.cpp cannot load {self._path.name}: {why or error}") from error
         for number in (signal.SIGTERM, signal.SIGINT):
             # llama.cpp's server put handlers of its own in place, below Python's: put Python's back.
             signal.signal(number, signal.getsignal(number))
@@ -125,25 +141,11 @@ class LlamaCppEngine:
 
     def _load(self) -> xllamacpp.Server:
         self._lost = LostTokens(self._tokenizer.vocab_size, self._tokenizer.token_bytes)
-        settings = self._settings
-        params = xllamacpp.CommonParams()
-        params.model.path = str(self._path)
-        params.n_parallel = settings.max_running
-        params.n_ctx = self.info.context_length * settings.max_running
-        params.n_batch = params.n_ubatch = settings.prefill_step
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads
-        # Errors only: anything more verbose prints prompts.
-        params.verbosity = -1
-        # A pool of finished prompts in host memory would grow to gigabytes.
-        params.cache_ram_mib = 0
-        params.fit_params = False
-        params.ui = False
         # The server listens whatever one says: on a socket in a folder that only this user can enter, behind a key
         # that nobody knows.
         self._folder = tempfile.TemporaryDirectory(prefix="headrace-")
-        params.hostnames = [f"{self._folder.name}/llama.sock"]
-        params.api_keys = [secrets.token_hex(16)]
-        return xllamacpp.Server(params)
+        loading = Loading.of(self._settings, self._path, self.info.context_length, f"{self._folder.name}/llama.sock")
+        return xllamacpp.Server(parameters(loading))
 
     def _unload(self) -> None:
         self._pool.shutdown(wait=True)

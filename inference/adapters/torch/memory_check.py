@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import torch
 
+from inference.adapters.free_memory import free_host_bytes
 from inference.adapters.model_shape import read_shape
 from inference.core.shape import ModelShape, SizingError
 from inference.core.sizing import (
@@ -22,8 +20,6 @@ from inference.native import library as native
 from .config import TorchEngineConfig
 from .loading import ModelError, UnsupportedModel, read_config
 from .native_model import check_shape
-
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def check_memory(config: TorchEngineConfig) -> None:
@@ -97,21 +93,4 @@ def free_bytes(device: str) -> int | None:
     """Memory that can still be taken; None where nobody says."""
     if device != "cpu":
         return torch.cuda.mem_get_info(device)[0] if torch.cuda.is_available() else None
-    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    host = _meminfo("MemAvailable") or pages
-    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    return host if limit is None or used is None else min(host, limit - used)
-
-
-def _meminfo(field: str) -> int | None:
-    file = Path("/proc/meminfo")
-    if file.exists():
-        for line in file.read_text().splitlines():
-            if line.startswith(field + ":"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
-def _number(file: Path) -> int | None:
-    text = file.read_text().strip() if file.exists() else "max"
-    return int(text) if text.isdigit() else None
+    return free_host_bytes()

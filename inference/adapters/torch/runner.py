@@ -25,6 +25,9 @@ CpuKernels = Literal["auto", "amx", "avx512_bf16", "avx512_vnni", "avx512", "avx
 # What each kind of device holds keys and values in; "auto" is as the weights compute, float16 in the native kernels.
 KV_PRECISIONS: Mapping[str, tuple[KvPrecision, ...]] = {"cpu": ("auto", "int8"), "cuda": ("auto", "fp8")}
 
+# Ampere; T4 and V100 came before.
+_FIRST_WITH_BFLOAT16 = (8, 0)
+
 _log = structlog.get_logger(__name__)
 
 
@@ -47,8 +50,9 @@ class RunnerOptions:
 
 def build_runner(options: RunnerOptions) -> ModelRunner:
     """Load a model. Takes seconds. Raises ModelError when the files are not a model that can be served."""
-    checkpoint = load_checkpoint(options.path, options.sha256)
     device = torch.device(options.device)
+    _check_floats(device, options)
+    checkpoint = load_checkpoint(options.path, options.sha256)
     if options.kv_precision not in KV_PRECISIONS.get(device.type, ("auto",)):
         raise ModelError(f"kv_precision {options.kv_precision!r} is not for {device.type}")
     if device.type == "cpu":
@@ -65,6 +69,17 @@ def build_runner(options: RunnerOptions) -> ModelRunner:
         raise ModelError(f"fp8 needs the CUDA kernels, which do not run {checkpoint.config.name!r} on {device.type}")
     dtype = _torch_dtype(device, options.precision)
     return TorchRunner(checkpoint, device, dtype, options.num_blocks, kv_precision=options.kv_precision)
+
+
+def _check_floats(device: torch.device, options: RunnerOptions) -> None:
+    """Raise ModelError for a card that would have to emulate the numbers that everything but float32 computes in."""
+    if device.type != "cuda" or options.precision == "float32" or not torch.cuda.is_available():
+        return
+    if torch.cuda.get_device_capability(device) < _FIRST_WITH_BFLOAT16:
+        card = torch.cuda.get_device_name(device)
+        raise ModelError(
+            f"device {options.device}: {card} has no bfloat16, which precision {options.precision!r} needs"
+        )
 
 
 def _cuda_runner(checkpoint: Checkpoint, device: torch.device, options: RunnerOptions) -> ModelRunner | None:

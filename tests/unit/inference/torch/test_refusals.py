@@ -297,3 +297,14 @@ def test_gguf_soft_caps_are_computed(llama: tuple[Path, Any], tmp_path: Path) ->
     write_gguf(tmp_path / "m.gguf", llama[1], "llama", fields={"llama.final_logit_softcapping": 30.0})
     assert load_checkpoint(tmp_path / "m.gguf").config.logit_softcap == 30.0
     assert isinstance(load_checkpoint(tmp_path / "m.gguf").weights["norm.weight"], GgufWeight)
+
+
+@pytest.mark.parametrize("precision", ["auto", "bfloat16", "fp8", "int8", "int4"])
+def test_a_card_without_bfloat16_is_refused_by_name(
+    llama: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, precision: Any
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(ModelError, match=f"device cuda: Tesla T4 has no bfloat16, which precision '{precision}' needs"):
+        build_runner(RunnerOptions(llama[0], device="cuda", precision=precision))
