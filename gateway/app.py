@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.adapters import keys_file
 from gateway.adapters.http.asgi_app import AsgiApp, Routes
-from gateway.adapters.http.generating import GeneratingEndpoint
+from gateway.adapters.http.generating import GeneratingEndpoint, HttpLimits
 from gateway.adapters.http.info_endpoints import MODELS_PATH, DocsEndpoints, HealthEndpoints, ModelsEndpoints
 from gateway.adapters.http.server import HttpServer
 from gateway.adapters.metrics import Meter, watch_inflight
@@ -15,6 +15,7 @@ from gateway.adapters.routers import Routers
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admission
 from gateway.core.keys import KeyRing
+from gateway.core.model_catalog import ModelCatalog
 from gateway.core.openai.api_requests import ChatApiRequest, CompletionApiRequest
 from gateway.core.request_pipeline import RequestPipeline
 from gateway.servicer import GatewayServicer
@@ -46,11 +47,13 @@ async def build(config: GatewayConfig) -> Service:
     admission = Admission(keys, LoadShed(config.max_inflight), SYSTEM, config.deadline_s)
     watch_inflight(lambda: admission.shed.inflight)
     request_pipeline = RequestPipeline(router, SYSTEM)
+    catalog = ModelCatalog(router, SYSTEM, config.models_s, config.answer_model)
+    service.background("models", catalog.run())
 
     servicer = GatewayServicer(admission, request_pipeline, router, Meter("grpc"))
     gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, service.server.grpc)
 
-    routes = _routes(config, service, admission, request_pipeline, router)
+    routes = _routes(config, service, admission, request_pipeline, router=router, catalog=catalog)
     asgi_app = AsgiApp(routes, Meter("http"), closing=lambda: service.state is State.DRAINING)
     http = HttpServer(asgi_app, config.http, config.stall_s)
     service.background("http_server", http.run())
@@ -72,16 +75,14 @@ def _routes(
     service: Service,
     admission: Admission,
     request_pipeline: RequestPipeline,
+    *,
     router: RouterClient,
+    catalog: ModelCatalog,
 ) -> Routes:
+    limits = HttpLimits(config.max_body_bytes, config.body_timeout_s, config.keep_alive_s)
+
     def generating(decode: type[ChatApiRequest] | type[CompletionApiRequest]) -> GeneratingEndpoint:
-        return GeneratingEndpoint(
-            decode.decode,
-            admission,
-            request_pipeline,
-            max_body_bytes=config.max_body_bytes,
-            body_timeout_s=config.body_timeout_s,
-        )
+        return GeneratingEndpoint(decode.decode, admission, request_pipeline, catalog=catalog, limits=limits)
 
     models, health, docs = ModelsEndpoints(admission, router), HealthEndpoints(service.readiness), DocsEndpoints()
     return {

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from gateway.core.model_catalog import Naming
 from mesh.lifecycle import ProcessConfig
 
 Count = Annotated[int, Meta(ge=1)]
@@ -36,5 +37,12 @@ class GatewayConfig(ProcessConfig):
     deadline_s: Positive = 600.0
     # A client that takes nothing of its answer for so long is disconnected.
     stall_s: Positive = 60.0
+    # A stream that is silent for so long gets a comment; one that has not begun by twice that time begins then.
+    keep_alive_s: Positive = 15.0
+    # What answers call their model: the name asked for, what the node that answers calls it, or ("changed") that only
+    # where another model answered than that of the chain's first member.
+    answer_model: Naming = "changed"
+    # How often the list of models is looked at.
+    models_s: Positive = 5.0
     # How often the keys file is looked at.
     reload_s: Positive = 1.0

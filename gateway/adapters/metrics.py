@@ -62,6 +62,7 @@ class Meter:
             first, second, third = (_tokens.labels(tenant, kind) for kind in kinds)
             children = self._tenants[tenant] = first, second, third
         prompt, completion, cached = children
-        prompt.inc(usage_totals.usage.prompt_tokens)
-        completion.inc(usage_totals.completion_tokens)
-        cached.inc(usage_totals.usage.cached_tokens)
+        usage = usage_totals.settled
+        prompt.inc(usage.prompt_tokens)
+        completion.inc(usage.completion_tokens)
+        cached.inc(usage.cached_tokens)

@@ -12,7 +12,7 @@ from gateway.core.keys import Caller
 from gateway.core.ports import Router
 from gateway.core.request_usage import RequestUsage
 from headrace.common.v1.generation_pb2 import Generation, RequestContext
-from headrace.router.v1.router_pb2 import GenerateRequest, GenerateResponse
+from headrace.router.v1.router_pb2 import DELIVERY_STREAMED, DELIVERY_WHOLE, GenerateRequest, GenerateResponse
 from mesh.clock import Clock, Deadline
 from mesh.errors import MeshError, StreamCut
 
@@ -29,6 +29,8 @@ class AdmittedRequest:
     user: str
     generations: Sequence[Generation]
     deadline: Deadline
+    # Whether the caller sees nothing of the answer before all of it is there.
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,9 @@ class RequestPipeline:
         try:
             async with aclosing(call.messages()) as messages:
                 async for message in messages:
+                    if message.HasField("progress"):
+                        # The router is told that the node waits, and nobody else needs to be.
+                        continue
                     usage_totals.add(prompt, message)
                     for delta in message.deltas:
                         unfinished -= delta.finish_reason != 0
@@ -142,4 +147,5 @@ def _request(admitted: AdmittedRequest, prompt: int) -> GenerateRequest:
     # Routers remember requests by their id, so each of several prompts has its own.
     request_id = admitted.request_id if len(admitted.generations) == 1 else f"{admitted.request_id}-{prompt}"
     context = RequestContext(request_id=request_id, tenant=admitted.caller.tenant, user=admitted.user)
-    return GenerateRequest(context=context, generation=admitted.generations[prompt])
+    delivery = DELIVERY_WHOLE if admitted.whole else DELIVERY_STREAMED
+    return GenerateRequest(context=context, generation=admitted.generations[prompt], delivery=delivery)

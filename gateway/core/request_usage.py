@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
-from headrace.common.v1.generation_pb2 import Disclosure, Usage
+from headrace.common.v1.generation_pb2 import ChoiceDelta, Disclosure, Usage
 from headrace.router.v1.router_pb2 import GenerateResponse
+
+# Of text whose tokens its provider does not name.
+_CHARACTERS_PER_TOKEN: Final = 4
 
 
 @dataclass(slots=True)
@@ -19,23 +23,35 @@ class RequestUsage:
     first_s: float | None = None
     # Spent waiting for the router; the rest is the gateway's own.
     waited_s: float = 0.0
-    # Tokens seen; what a request that was given up half-way has used.
+    # Tokens delivered; what a request that was given up half-way has used.
     tokens: int = 0
     complete: bool = False
 
     def add(self, prompt: int, message: GenerateResponse) -> None:
         """Take a message into account."""
         for delta in message.deltas:
-            self.tokens += len(delta.token_ids)
+            self.tokens += len(delta.token_ids) or len(delta.logprobs) or _estimate(delta)
         if message.HasField("disclosure"):
             self.disclosures[prompt] = message.disclosure
         if message.HasField("summary"):
             self._add_usage(message.summary.usage)
 
     @property
+    def settled(self) -> Usage:
+        """The usage as summed up by the nodes; where the answer did not come to its end, what was delivered of it."""
+        if self.complete:
+            return self.usage
+        made = Usage()
+        made.CopyFrom(self.usage)
+        made.completion_tokens = max(self.tokens, made.completion_tokens)
+        if not made.prompt_tokens and (disclosure := self.disclosure) is not None:
+            made.prompt_tokens = max((attempt.usage.prompt_tokens for attempt in disclosure.attempts), default=0)
+        return made
+
+    @property
     def completion_tokens(self) -> int:
-        """Tokens generated: as summed up by the nodes, or as seen where the answer did not come to its end."""
-        return self.usage.completion_tokens if self.complete else max(self.tokens, self.usage.completion_tokens)
+        """Tokens of the answer, as `settled` has them."""
+        return self.settled.completion_tokens
 
     @property
     def disclosure(self) -> Disclosure | None:
@@ -58,3 +74,8 @@ class RequestUsage:
         total.completion_tokens += usage.completion_tokens
         total.cached_tokens += usage.cached_tokens
         total.reasoning_tokens += usage.reasoning_tokens
+
+
+def _estimate(delta: ChoiceDelta) -> int:
+    pieces = (delta.text, delta.refusal, *(piece.arguments_json or piece.name for piece in delta.tool_calls))
+    return -(-sum(map(len, pieces)) // _CHARACTERS_PER_TOKEN)

@@ -29,7 +29,15 @@ def read(path: Path) -> Routing:
     digest = hashlib.sha256(raw)
     calibrations = _calibrations(path, catalog, source, digest)
     source.finish()
-    return Routing(catalog, digest.hexdigest()[:16], calibrations)
+    return Routing(catalog, digest.hexdigest()[:16], calibrations, _written_s(path))
+
+
+def _written_s(path: Path) -> int:
+    try:
+        return int(path.stat().st_mtime)
+    except OSError:
+        # It was there a moment ago, and what was read of it holds.
+        return 0
 
 
 def calibrations_of(path: Path, routing: Routing) -> Iterator[Path]:

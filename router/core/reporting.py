@@ -5,7 +5,7 @@ from __future__ import annotations
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
 from mesh.resilience import BreakerState
-from router.core.catalog import Deployment, Route
+from router.core.catalog import Deployment
 from router.core.fleet import Candidate
 from router.core.router import Router
 
@@ -34,15 +34,16 @@ def models_of(router: Router) -> router_pb2.ListModelsResponse:
     """The public names, in the file's order."""
     response = router_pb2.ListModelsResponse()
     for route in router.routes.values():
-        response.models.add(
-            name=route.model.name, owned_by=route.model.owned_by, context_length=_context(router, route)
+        contexts = [_context_of(router, deployment) for group in route.groups for deployment in group]
+        made = response.models.add(
+            name=route.model.name,
+            owned_by=route.model.owned_by,
+            context_length=min((length for length in contexts if length), default=0),
+            max_context_length=max(contexts) if all(contexts) else 0,
+            first_models=sorted({deployment.model for deployment in route.groups[0]}),
         )
+        made.created.FromSeconds(router.routing.written_s)
     return response
-
-
-def _context(router: Router, route: Route) -> int:
-    known = [_context_of(router, deployment) for group in route.groups for deployment in group]
-    return min((length for length in known if length), default=0)
 
 
 def _context_of(router: Router, deployment: Deployment) -> int:

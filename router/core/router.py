@@ -31,6 +31,8 @@ class Routing:
     version: str
     # The calibrations that the models' cascades name, by model.
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    # When the file was last written, in seconds since 1970.
+    written_s: int = 0
 
 
 class Router:

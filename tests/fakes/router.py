@@ -36,6 +36,10 @@ class Act:
     # Give a piece only when the test puts one into `go`.
     stepped: bool = False
     attempts: int = 1
+    # Messages before the first piece that say that the node waits.
+    progress: int = 0
+    # What the nodes call the model that answers.
+    model: str = "m"
 
 
 class FakeRouter(router_pb2_grpc.RouterServicer):
@@ -52,7 +56,10 @@ class FakeRouter(router_pb2_grpc.RouterServicer):
         self.started = asyncio.Event()
         self.go: asyncio.Queue[None] = asyncio.Queue()
         self.sent = 0
-        self.models = [pb.Model(name=MODEL, owned_by="tests", context_length=4096), pb.Model(name="org/other")]
+        self.models = [
+            pb.Model(name=MODEL, owned_by="tests", context_length=4096, first_models=["m"]),
+            pb.Model(name="org/other"),
+        ]
         self.address = ""
         self._server: Server | None = None
 
@@ -106,6 +113,8 @@ class FakeRouter(router_pb2_grpc.RouterServicer):
         self, generation: common.Generation, act: Act, disclosure: common.Disclosure
     ) -> AsyncIterator[pb.GenerateResponse]:
         first = {"disclosure": disclosure}
+        for _ in range(act.progress):
+            yield pb.GenerateResponse(progress=common.GenerationProgress(stage=1))
         for given, deltas in enumerate(self._deltas(generation, act)):
             if given == act.after and act.then in ("error", "end", "stall"):
                 await self._end(act)
@@ -118,7 +127,7 @@ class FakeRouter(router_pb2_grpc.RouterServicer):
             await self._end(act)
             return
         usage = common.Usage(prompt_tokens=5, completion_tokens=len(act.pieces), cached_tokens=2)
-        summary = common.GenerationSummary(usage=usage, model="m", revision="r1")
+        summary = common.GenerationSummary(usage=usage, model=act.model, revision="r1")
         yield pb.GenerateResponse(summary=summary, disclosure=disclosure)
 
     def _deltas(self, generation: common.Generation, act: Act):
@@ -151,7 +160,7 @@ def _delta(index: int, token: int, piece: str, sampling: common.Sampling) -> com
 
 
 def _disclosure(act: Act) -> common.Disclosure:
-    made = common.Disclosure(deployment="dep", model="m", revision="r1", cost_micro_usd=1500)
+    made = common.Disclosure(deployment="dep", model=act.model, revision="r1", cost_micro_usd=1500)
     for i in range(act.attempts):
         outcome = common.OUTCOME_OK if i == act.attempts - 1 else common.OUTCOME_FAULT
         made.attempts.add(

@@ -119,15 +119,15 @@ class AsgiApp:
 
 
 def _generation_fields(exchange: Exchange, seconds: float) -> dict[str, object]:
-    usage_totals = exchange.usage_totals
+    usage_totals, usage = exchange.usage_totals, exchange.usage_totals.settled
     fields: dict[str, object] = {
         "model": exchange.model,
         "stream": exchange.stream,
         # What the gateway itself took: the rest was spent waiting for the router.
         "own_ms": round((seconds - usage_totals.waited_s) * 1e3, 3),
         "first_ms": None if usage_totals.first_s is None else round(usage_totals.first_s * 1e3, 3),
-        "prompt_tokens": usage_totals.usage.prompt_tokens,
-        "completion_tokens": usage_totals.completion_tokens,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
     }
     disclosure = usage_totals.disclosure
     if disclosure is not None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Final, TypeAlias
 
 from gateway.core.keys import Caller
-from gateway.core.openai.answer import Disclosed
+from gateway.core.openai.answer import Disclosed, Usage
 from gateway.core.openai.errors import ErrorDetail, Refusal
 from gateway.core.request_usage import RequestUsage
 from mesh.telemetry import Scope
@@ -115,15 +115,15 @@ class Exchange:
         self.done = True
         await self._send({"type": "http.response.body", "body": data})
 
-    async def fail(self, refusal: Refusal, disclosed: Disclosed | None = None) -> None:
+    async def fail(self, refusal: Refusal, disclosed: Disclosed | None = None, usage: Usage | None = None) -> None:
         """Answer with an error: as a status where nothing was sent yet, else as the stream's last event.
 
         A whole answer that is already on its way stays as it is.
         """
-        body = refusal.body(disclosed)
         if not self.status:
-            await self.respond(refusal.status, body, refusal.headers)
+            await self.respond(refusal.status, refusal.body(disclosed), refusal.headers)
             return
+        body = refusal.body(disclosed, usage)
         if self.done or not self.stream:
             return
         with contextlib.suppress(TimeoutError):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from gateway.adapters.http.exchange import Exchange, Headers, RequestRefused
+from gateway.adapters.http.keep_alive import KeepAlive
 from gateway.core.admission import Admission, seconds_of
-from gateway.core.openai.answer import DONE, Disclosed, disclosed_of, usage_of
-from gateway.core.openai.api_requests import ApiRequest
+from gateway.core.model_catalog import ModelCatalog
+from gateway.core.openai.answer import DONE, Disclosed, NameModel, disclosed_of, usage_of
+from gateway.core.openai.api_requests import ApiRequest, Stream
 from gateway.core.openai.errors import ErrorDetail, Refusal, param_of, refusal_of
-from gateway.core.request_pipeline import AdmittedRequest, RequestPipeline
+from gateway.core.request_pipeline import AdmittedRequest, Chunk, RequestPipeline
 from headrace.common.v1.generation_pb2 import Disclosure
 from mesh.clock import Deadline
 from mesh.errors import DeadlineExceeded, InvalidArgument, MeshError
@@ -21,6 +25,15 @@ _DISCLOSE_HEADER: Final = "x-headrace-disclose"
 _TIMEOUT_HEADER: Final = "x-headrace-timeout"
 # The router's own word on the deadline is waited for; this ends what waits for a client that does not read.
 _GRACE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What a request over HTTP may take. Bytes and seconds; see GatewayConfig."""
+
+    max_body_bytes: int
+    body_timeout_s: float
+    keep_alive_s: float
 
 
 class GeneratingEndpoint:
@@ -32,26 +45,31 @@ class GeneratingEndpoint:
         admission: Admission,
         request_pipeline: RequestPipeline,
         *,
-        max_body_bytes: int,
-        body_timeout_s: float,
+        catalog: ModelCatalog,
+        limits: HttpLimits,
     ) -> None:
         self._decode = decode
         self._admission = admission
         self._pipeline = request_pipeline
-        self._max_body_bytes = max_body_bytes
-        self._body_timeout_s = body_timeout_s
+        self._catalog = catalog
+        self._limits = limits
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer. Raises MeshError and RequestRefused for what could not be answered and was not yet said."""
         exchange.caller = self._admission.authenticate(exchange.header(b"authorization"), exchange.header(b"x-api-key"))
         _check_content_type(exchange)
         with self._admission.shed.enter():
-            question = self._decode(await exchange.body(self._max_body_bytes, self._body_timeout_s))
+            question = self._decode(await exchange.body(self._limits.max_body_bytes, self._limits.body_timeout_s))
             exchange.model = question.model
             deadline = self._deadline(exchange, question)
             exchange.discloses = _discloses(exchange)
             admitted = AdmittedRequest(
-                exchange.caller, exchange.scope.request_id, question.user, question.generations, deadline
+                exchange.caller,
+                exchange.scope.request_id,
+                question.user,
+                question.generations,
+                deadline,
+                whole=not question.streams,
             )
             with exchange.cancelled_with_client():
                 try:
@@ -59,7 +77,8 @@ class GeneratingEndpoint:
                 except MeshError as error:
                     exchange.reason = error.reason
                     param = param_of(error.field, question.prompt_field, question.max_tokens_field)
-                    await exchange.fail(refusal_of(error, param), _disclosed(exchange))
+                    usage = usage_of(exchange.usage_totals.settled) if question.includes_usage else None
+                    await exchange.fail(refusal_of(error, param), _disclosed(exchange), usage)
 
     async def _answer(self, exchange: Exchange, question: ApiRequest, admitted: AdmittedRequest) -> None:
         try:
@@ -69,7 +88,7 @@ class GeneratingEndpoint:
             raise DeadlineExceeded("The request's time was over before its answer was.") from None
 
     async def _whole(self, exchange: Exchange, question: ApiRequest, admitted: AdmittedRequest) -> None:
-        answer, usage_totals = question.answer(), exchange.usage_totals
+        answer, usage_totals = question.answer(self._namer(question)), exchange.usage_totals
         async with aclosing(self._pipeline.answer(admitted, usage_totals)) as chunks:
             async for chunk in chunks:
                 answer.add(chunk)
@@ -79,17 +98,31 @@ class GeneratingEndpoint:
                     await exchange.respond(200, body, _headers(usage_totals.disclosure))
 
     async def _stream(self, exchange: Exchange, question: ApiRequest, admitted: AdmittedRequest) -> None:
-        stream, usage_totals = question.stream(), exchange.usage_totals
+        stream, usage_totals = question.stream(self._namer(question)), exchange.usage_totals
+        keep_alive = KeepAlive(exchange, self._limits.keep_alive_s)
         async with aclosing(self._pipeline.answer(admitted, usage_totals)) as chunks:
-            async for chunk in chunks:
-                if not exchange.stream:
-                    # Not earlier: what fails before the router has committed itself gets a status of its own.
-                    await exchange.start_stream(_headers(usage_totals.disclosure))
-                events = stream.events(chunk)
-                if usage_totals.complete:
-                    await exchange.end(events + stream.last(usage_of(usage_totals.usage), _disclosed(exchange)) + DONE)
-                elif events:
-                    await exchange.write(events)
+            with keep_alive:
+                await self._send(exchange, stream, chunks, keep_alive)
+
+    async def _send(
+        self, exchange: Exchange, stream: Stream, chunks: AsyncIterator[Chunk], keep_alive: KeepAlive
+    ) -> None:
+        usage_totals = exchange.usage_totals
+        async for chunk in chunks:
+            keep_alive.sends()
+            if not exchange.stream:
+                # Not earlier: what fails before the router has committed itself gets a status of its own.
+                await exchange.start_stream(_headers(usage_totals.disclosure))
+            events = stream.events(chunk)
+            if usage_totals.complete:
+                await exchange.end(events + stream.last(usage_of(usage_totals.usage), _disclosed(exchange)) + DONE)
+                continue
+            if events:
+                await exchange.write(events)
+            keep_alive.waits()
+
+    def _namer(self, question: ApiRequest) -> NameModel:
+        return partial(self._catalog.name_in_answer, question.model)
 
     def _deadline(self, exchange: Exchange, question: ApiRequest) -> Deadline:
         asked = exchange.header(_TIMEOUT_HEADER.encode())

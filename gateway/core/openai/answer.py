@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -18,6 +19,8 @@ FINISH: Final = {
     pb.FINISH_REASON_CONTENT_FILTER: "content_filter",
 }
 DONE: Final = b"data: [DONE]\n\n"
+# What an answer calls its model, of what the node that answers calls it.
+NameModel: TypeAlias = Callable[[str], str]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -74,19 +77,25 @@ class Disclosed(msgspec.Struct):
 class Heading:
     """What all pieces of one answer share."""
 
-    __slots__ = ("created", "fingerprint", "id", "model")
+    __slots__ = ("_name_model", "created", "fingerprint", "id", "model")
 
-    def __init__(self, prefix: str, model: str) -> None:
+    def __init__(self, prefix: str, model: str, name_model: NameModel | None = None) -> None:
         self.id = prefix + secrets.token_hex(12)
         self.created = int(time.time())
         self.model = model
+        self._name_model = name_model
         # The weights' revision, once it is known.
         self.fingerprint: str | None = None
 
     def learn(self, message: GenerateResponse) -> None:
         """Take what a message tells of the answer as a whole."""
-        if message.HasField("disclosure") and message.disclosure.revision:
-            self.fingerprint = f"fp_{message.disclosure.revision}"
+        if not message.HasField("disclosure"):
+            return
+        disclosure = message.disclosure
+        if disclosure.revision:
+            self.fingerprint = f"fp_{disclosure.revision}"
+        if disclosure.model and self._name_model is not None:
+            self.model = self._name_model(disclosure.model)
 
 
 def event(chunk: msgspec.Struct) -> bytes:

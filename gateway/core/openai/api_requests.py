@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
-from gateway.core.openai.answer import Disclosed, Heading, Usage
+from gateway.core.openai.answer import Disclosed, Heading, NameModel, Usage
 from gateway.core.openai.chat_answer import ChatAnswer, ChatStream
 from gateway.core.openai.chat_request import ChatCompletionRequest, to_generation
 from gateway.core.openai.completion_answer import CompletionAnswer, CompletionStream
@@ -77,11 +77,16 @@ class ApiRequest(Protocol):
         """How the caller spelled the bound on tokens."""
         ...
 
-    def answer(self) -> Answer:
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream is to end in its usage."""
+        ...
+
+    def answer(self, name_model: NameModel | None = None) -> Answer:
         """A fresh answer."""
         ...
 
-    def stream(self) -> Stream:
+    def stream(self, name_model: NameModel | None = None) -> Stream:
         """A fresh stream."""
         ...
 
@@ -121,18 +126,23 @@ class ChatApiRequest:
         return bool(self.request.stream)
 
     @property
+    def includes_usage(self) -> bool:
+        """See ApiRequest."""
+        return includes_usage(self.request)
+
+    @property
     def max_tokens_field(self) -> str:
         """See ApiRequest."""
         return "max_completion_tokens" if self.request.max_completion_tokens is not None else "max_tokens"
 
-    def answer(self) -> ChatAnswer:
+    def answer(self, name_model: NameModel | None = None) -> ChatAnswer:
         """See ApiRequest."""
-        return ChatAnswer(Heading("chatcmpl-", self.model), self.generations[0].sampling)
+        return ChatAnswer(Heading("chatcmpl-", self.model, name_model), self.generations[0].sampling)
 
-    def stream(self) -> ChatStream:
+    def stream(self, name_model: NameModel | None = None) -> ChatStream:
         """See ApiRequest."""
-        heading, sampling = Heading("chatcmpl-", self.model), self.generations[0].sampling
-        return ChatStream(heading, sampling, include_usage=includes_usage(self.request))
+        heading, sampling = Heading("chatcmpl-", self.model, name_model), self.generations[0].sampling
+        return ChatStream(heading, sampling, include_usage=self.includes_usage)
 
 
 @dataclass(slots=True)
@@ -165,15 +175,25 @@ class CompletionApiRequest:
         """See ApiRequest."""
         return bool(self.request.stream)
 
-    def answer(self) -> CompletionAnswer:
+    @property
+    def includes_usage(self) -> bool:
+        """See ApiRequest."""
+        return includes_usage(self.request)
+
+    def answer(self, name_model: NameModel | None = None) -> CompletionAnswer:
         """See ApiRequest."""
         sampling = self.generations[0].sampling
-        return CompletionAnswer(Heading("cmpl-", self.model), sampling, len(self.generations), echoes(self.request))
+        return CompletionAnswer(
+            Heading("cmpl-", self.model, name_model), sampling, len(self.generations), echoes(self.request)
+        )
 
-    def stream(self) -> CompletionStream:
+    def stream(self, name_model: NameModel | None = None) -> CompletionStream:
         """See ApiRequest."""
         sampling, prompts = self.generations[0].sampling, len(self.generations)
-        usage = includes_usage(self.request)
         return CompletionStream(
-            Heading("cmpl-", self.model), sampling, prompts, echoes(self.request), include_usage=usage
+            Heading("cmpl-", self.model, name_model),
+            sampling,
+            prompts,
+            echoes(self.request),
+            include_usage=self.includes_usage,
         )

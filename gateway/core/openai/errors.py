@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.openai.answer import Disclosed
+from gateway.core.openai.answer import Disclosed, Usage
 from mesh import errors
 from mesh.errors import MeshError
 
@@ -47,6 +47,8 @@ class ErrorBody(msgspec.Struct):
 
     error: ErrorDetail
     headrace: Disclosed | msgspec.UnsetType = msgspec.UNSET
+    # Of a stream that failed after it had begun, where its usage was asked for: what was delivered.
+    usage: Usage | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,9 @@ class Refusal:
     detail: ErrorDetail
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
-    def body(self, disclosed: Disclosed | None = None) -> bytes:
+    def body(self, disclosed: Disclosed | None = None, usage: Usage | None = None) -> bytes:
         """The error as JSON."""
-        return msgspec.json.encode(ErrorBody(self.detail, disclosed or msgspec.UNSET))
+        return msgspec.json.encode(ErrorBody(self.detail, disclosed or msgspec.UNSET, usage or msgspec.UNSET))
 
 
 def refusal_of(error: MeshError, param: str | None) -> Refusal:

@@ -61,7 +61,9 @@ async def test_an_adapter_is_asked_for_by_a_public_name_of_its_own(tmp_path) -> 
 async def test_models_and_state_are_shown(tmp_path) -> None:
     async with nodes("n0", "n1", capacity=5) as made, router(tmp_path, {"nodes": made}, routing()) as running:
         models = (await running.stub.ListModels(pb.ListModelsRequest())).models
-        assert [(m.name, m.context_length) for m in models] == [("pub", 4096)]
+        assert [(m.name, m.context_length, m.max_context_length) for m in models] == [("pub", 4096, 4096)]
+        assert models[0].created.seconds == int(running.path.stat().st_mtime)
+        assert list(models[0].first_models) == ["m"]
         state = await running.stub.GetState(pb.GetStateRequest())
         assert [d.name for d in state.deployments] == ["d"]
         assert {r.id for r in state.deployments[0].replicas} == {"n0", "n1"}

@@ -130,7 +130,9 @@ class Model(_message.Message):
     context_length: _builtins.int
     """In tokens; 0 when not yet known."""
     @_builtins.property
-    def created(self) -> _timestamp_pb2.Timestamp: ...
+    def created(self) -> _timestamp_pb2.Timestamp:
+        """When the routing file that names it was last written."""
+
     def __init__(
         self,
         *,

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from headrace.common.v1 import generation_pb2 as headrace_dot_common_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadrace/router/v1/router.proto\x12\x12headrace.router.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#headrace/common/v1/generation.proto\"\xc6\x02\n\x0fGenerateRequest\x12\x33\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\".headrace.common.v1.RequestContext\x12\x32\n\ngeneration\x18\x02 \x01(\x0b\x32\x1e.headrace.common.v1.Generation\x12*\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1a.headrace.common.v1.Budget\x12?\n\x06labels\x18\x04 \x03(\x0b\x32/.headrace.router.v1.GenerateRequest.LabelsEntry\x12.\n\x08\x64\x65livery\x18\x05 \x01(\x0e\x32\x1c.headrace.router.v1.Delivery\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe9\x01\n\x10GenerateResponse\x12/\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32\x1f.headrace.common.v1.ChoiceDelta\x12\x36\n\x07summary\x18\x02 \x01(\x0b\x32%.headrace.common.v1.GenerationSummary\x12\x32\n\ndisclosure\x18\x03 \x01(\x0b\x32\x1e.headrace.common.v1.Disclosure\x12\x38\n\x08progress\x18\x04 \x01(\x0b\x32&.headrace.common.v1.GenerationProgress\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.headrace.router.v1.Model\"l\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x07\x63reated\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08owned_by\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\x05\"\x11\n\x0fGetStateRequest\"z\n\x10GetStateResponse\x12\x38\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32#.headrace.router.v1.DeploymentState\x12\x16\n\x0e\x63onfig_version\x18\x02 \x01(\t\x12\x14\n\x0c\x63onfig_error\x18\x03 \x01(\t\"\xa7\x02\n\x0f\x44\x65ploymentState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x31\n\x07\x62reaker\x18\x04 \x01(\x0e\x32 .headrace.router.v1.BreakerState\x12\x34\n\x11\x62\x61\x63kpressure_left\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x08replicas\x18\x06 \x03(\x0b\x32 .headrace.router.v1.ReplicaState\x12\x1c\n\x10ttft_p95_seconds\x18\x07 \x01(\x01\x42\x02\x18\x01\x12+\n\x08ttft_p95\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd0\x01\n\x0cReplicaState\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06queued\x18\x02 \x01(\x05\x12\x0f\n\x07running\x18\x03 \x01(\x05\x12\x10\n\x08\x63\x61pacity\x18\x04 \x01(\x05\x12\x19\n\x11tokens_per_second\x18\x05 \x01(\x01\x12\x0f\n\x07kv_used\x18\x06 \x01(\x01\x12\x10\n\x08inflight\x18\x07 \x01(\x05\x12\x31\n\x07\x62reaker\x18\x08 \x01(\x0e\x32 .headrace.router.v1.BreakerState\x12\x10\n\x08revision\x18\t \x01(\t\"$\n\x0e\x45xplainRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\xcb\x01\n\x0f\x45xplainResponse\x12\x32\n\ndisclosure\x18\x01 \x01(\x0b\x32\x1e.headrace.common.v1.Disclosure\x12\x37\n\x05steps\x18\x02 \x03(\x0b\x32(.headrace.router.v1.ExplainResponse.Step\x1aK\n\x04Step\x12%\n\x02\x61t\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\x16\n\x14WatchBreakersRequest\"M\n\x15WatchBreakersResponse\x12\x34\n\x08opinions\x18\x01 \x03(\x0b\x32\".headrace.router.v1.BreakerOpinion\"\xa4\x01\n\x0e\x42reakerOpinion\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .headrace.router.v1.BreakerState\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12+\n\x08open_for\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration*O\n\x08\x44\x65livery\x12\x18\n\x14\x44\x45LIVERY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x45LIVERY_STREAMED\x10\x01\x12\x12\n\x0e\x44\x45LIVERY_WHOLE\x10\x02*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\xd1\x03\n\x06Router\x12W\n\x08Generate\x12#.headrace.router.v1.GenerateRequest\x1a$.headrace.router.v1.GenerateResponse0\x01\x12[\n\nListModels\x12%.headrace.router.v1.ListModelsRequest\x1a&.headrace.router.v1.ListModelsResponse\x12U\n\x08GetState\x12#.headrace.router.v1.GetStateRequest\x1a$.headrace.router.v1.GetStateResponse\x12R\n\x07\x45xplain\x12\".headrace.router.v1.ExplainRequest\x1a#.headrace.router.v1.ExplainResponse\x12\x66\n\rWatchBreakers\x12(.headrace.router.v1.WatchBreakersRequest\x1a).headrace.router.v1.WatchBreakersResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadrace/router/v1/router.proto\x12\x12headrace.router.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#headrace/common/v1/generation.proto\"\xc6\x02\n\x0fGenerateRequest\x12\x33\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\".headrace.common.v1.RequestContext\x12\x32\n\ngeneration\x18\x02 \x01(\x0b\x32\x1e.headrace.common.v1.Generation\x12*\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1a.headrace.common.v1.Budget\x12?\n\x06labels\x18\x04 \x03(\x0b\x32/.headrace.router.v1.GenerateRequest.LabelsEntry\x12.\n\x08\x64\x65livery\x18\x05 \x01(\x0e\x32\x1c.headrace.router.v1.Delivery\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe9\x01\n\x10GenerateResponse\x12/\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32\x1f.headrace.common.v1.ChoiceDelta\x12\x36\n\x07summary\x18\x02 \x01(\x0b\x32%.headrace.common.v1.GenerationSummary\x12\x32\n\ndisclosure\x18\x03 \x01(\x0b\x32\x1e.headrace.common.v1.Disclosure\x12\x38\n\x08progress\x18\x04 \x01(\x0b\x32&.headrace.common.v1.GenerationProgress\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.headrace.router.v1.Model\"\x9e\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x07\x63reated\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08owned_by\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\x05\x12\x1a\n\x12max_context_length\x18\x05 \x01(\x05\x12\x14\n\x0c\x66irst_models\x18\x06 \x03(\t\"\x11\n\x0fGetStateRequest\"z\n\x10GetStateResponse\x12\x38\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32#.headrace.router.v1.DeploymentState\x12\x16\n\x0e\x63onfig_version\x18\x02 \x01(\t\x12\x14\n\x0c\x63onfig_error\x18\x03 \x01(\t\"\xa7\x02\n\x0f\x44\x65ploymentState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x31\n\x07\x62reaker\x18\x04 \x01(\x0e\x32 .headrace.router.v1.BreakerState\x12\x34\n\x11\x62\x61\x63kpressure_left\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x08replicas\x18\x06 \x03(\x0b\x32 .headrace.router.v1.ReplicaState\x12\x1c\n\x10ttft_p95_seconds\x18\x07 \x01(\x01\x42\x02\x18\x01\x12+\n\x08ttft_p95\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd0\x01\n\x0cReplicaState\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06queued\x18\x02 \x01(\x05\x12\x0f\n\x07running\x18\x03 \x01(\x05\x12\x10\n\x08\x63\x61pacity\x18\x04 \x01(\x05\x12\x19\n\x11tokens_per_second\x18\x05 \x01(\x01\x12\x0f\n\x07kv_used\x18\x06 \x01(\x01\x12\x10\n\x08inflight\x18\x07 \x01(\x05\x12\x31\n\x07\x62reaker\x18\x08 \x01(\x0e\x32 .headrace.router.v1.BreakerState\x12\x10\n\x08revision\x18\t \x01(\t\"$\n\x0e\x45xplainRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\xcb\x01\n\x0f\x45xplainResponse\x12\x32\n\ndisclosure\x18\x01 \x01(\x0b\x32\x1e.headrace.common.v1.Disclosure\x12\x37\n\x05steps\x18\x02 \x03(\x0b\x32(.headrace.router.v1.ExplainResponse.Step\x1aK\n\x04Step\x12%\n\x02\x61t\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\x16\n\x14WatchBreakersRequest\"M\n\x15WatchBreakersResponse\x12\x34\n\x08opinions\x18\x01 \x03(\x0b\x32\".headrace.router.v1.BreakerOpinion\"\xa4\x01\n\x0e\x42reakerOpinion\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .headrace.router.v1.BreakerState\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12+\n\x08open_for\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration*O\n\x08\x44\x65livery\x12\x18\n\x14\x44\x45LIVERY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x45LIVERY_STREAMED\x10\x01\x12\x12\n\x0e\x44\x45LIVERY_WHOLE\x10\x02*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\xd1\x03\n\x06Router\x12W\n\x08Generate\x12#.headrace.router.v1.GenerateRequest\x1a$.headrace.router.v1.GenerateResponse0\x01\x12[\n\nListModels\x12%.headrace.router.v1.ListModelsRequest\x1a&.headrace.router.v1.ListModelsResponse\x12U\n\x08GetState\x12#.headrace.router.v1.GetStateRequest\x1a$.headrace.router.v1.GetStateResponse\x12R\n\x07\x45xplain\x12\".headrace.router.v1.ExplainRequest\x1a#.headrace.router.v1.ExplainResponse\x12\x66\n\rWatchBreakers\x12(.headrace.router.v1.WatchBreakersRequest\x1a).headrace.router.v1.WatchBreakersResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,10 +38,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_DEPLOYMENTSTATE'].fields_by_name['ttft_p95_seconds']._loaded_options = None
   _globals['_DEPLOYMENTSTATE'].fields_by_name['ttft_p95_seconds']._serialized_options = b'\030\001'
-  _globals['_DELIVERY']._serialized_start=2084
-  _globals['_DELIVERY']._serialized_end=2163
-  _globals['_BREAKERSTATE']._serialized_start=2165
-  _globals['_BREAKERSTATE']._serialized_end=2289
+  _globals['_DELIVERY']._serialized_start=2135
+  _globals['_DELIVERY']._serialized_end=2214
+  _globals['_BREAKERSTATE']._serialized_start=2216
+  _globals['_BREAKERSTATE']._serialized_end=2340
   _globals['_GENERATEREQUEST']._serialized_start=158
   _globals['_GENERATEREQUEST']._serialized_end=484
   _globals['_GENERATEREQUEST_LABELSENTRY']._serialized_start=439
@@ -52,28 +52,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSREQUEST']._serialized_end=741
   _globals['_LISTMODELSRESPONSE']._serialized_start=743
   _globals['_LISTMODELSRESPONSE']._serialized_end=806
-  _globals['_MODEL']._serialized_start=808
-  _globals['_MODEL']._serialized_end=916
-  _globals['_GETSTATEREQUEST']._serialized_start=918
-  _globals['_GETSTATEREQUEST']._serialized_end=935
-  _globals['_GETSTATERESPONSE']._serialized_start=937
-  _globals['_GETSTATERESPONSE']._serialized_end=1059
-  _globals['_DEPLOYMENTSTATE']._serialized_start=1062
-  _globals['_DEPLOYMENTSTATE']._serialized_end=1357
-  _globals['_REPLICASTATE']._serialized_start=1360
-  _globals['_REPLICASTATE']._serialized_end=1568
-  _globals['_EXPLAINREQUEST']._serialized_start=1570
-  _globals['_EXPLAINREQUEST']._serialized_end=1606
-  _globals['_EXPLAINRESPONSE']._serialized_start=1609
-  _globals['_EXPLAINRESPONSE']._serialized_end=1812
-  _globals['_EXPLAINRESPONSE_STEP']._serialized_start=1737
-  _globals['_EXPLAINRESPONSE_STEP']._serialized_end=1812
-  _globals['_WATCHBREAKERSREQUEST']._serialized_start=1814
-  _globals['_WATCHBREAKERSREQUEST']._serialized_end=1836
-  _globals['_WATCHBREAKERSRESPONSE']._serialized_start=1838
-  _globals['_WATCHBREAKERSRESPONSE']._serialized_end=1915
-  _globals['_BREAKEROPINION']._serialized_start=1918
-  _globals['_BREAKEROPINION']._serialized_end=2082
-  _globals['_ROUTER']._serialized_start=2292
-  _globals['_ROUTER']._serialized_end=2757
+  _globals['_MODEL']._serialized_start=809
+  _globals['_MODEL']._serialized_end=967
+  _globals['_GETSTATEREQUEST']._serialized_start=969
+  _globals['_GETSTATEREQUEST']._serialized_end=986
+  _globals['_GETSTATERESPONSE']._serialized_start=988
+  _globals['_GETSTATERESPONSE']._serialized_end=1110
+  _globals['_DEPLOYMENTSTATE']._serialized_start=1113
+  _globals['_DEPLOYMENTSTATE']._serialized_end=1408
+  _globals['_REPLICASTATE']._serialized_start=1411
+  _globals['_REPLICASTATE']._serialized_end=1619
+  _globals['_EXPLAINREQUEST']._serialized_start=1621
+  _globals['_EXPLAINREQUEST']._serialized_end=1657
+  _globals['_EXPLAINRESPONSE']._serialized_start=1660
+  _globals['_EXPLAINRESPONSE']._serialized_end=1863
+  _globals['_EXPLAINRESPONSE_STEP']._serialized_start=1788
+  _globals['_EXPLAINRESPONSE_STEP']._serialized_end=1863
+  _globals['_WATCHBREAKERSREQUEST']._serialized_start=1865
+  _globals['_WATCHBREAKERSREQUEST']._serialized_end=1887
+  _globals['_WATCHBREAKERSRESPONSE']._serialized_start=1889
+  _globals['_WATCHBREAKERSRESPONSE']._serialized_end=1966
+  _globals['_BREAKEROPINION']._serialized_start=1969
+  _globals['_BREAKEROPINION']._serialized_end=2133
+  _globals['_ROUTER']._serialized_start=2343
+  _globals['_ROUTER']._serialized_end=2808
 # @@protoc_insertion_point(module_scope)

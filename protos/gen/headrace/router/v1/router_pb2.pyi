@@ -217,12 +217,22 @@ class Model(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     OWNED_BY_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    MAX_CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    FIRST_MODELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     owned_by: _builtins.str
     context_length: _builtins.int
     """The smallest context of the deployments behind it, in tokens; 0 when not yet known."""
+    max_context_length: _builtins.int
+    """The largest one: no longer request can be answered. 0 while that of a deployment is not known."""
     @_builtins.property
-    def created(self) -> _timestamp_pb2.Timestamp: ...
+    def created(self) -> _timestamp_pb2.Timestamp:
+        """When the routing file that names it was last written."""
+
+    @_builtins.property
+    def first_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the nodes of the chain's first member call their models: an answer of another was not the one asked for."""
+
     def __init__(
         self,
         *,
@@ -230,10 +240,12 @@ class Model(_message.Message):
         created: _timestamp_pb2.Timestamp | None = ...,
         owned_by: _builtins.str = ...,
         context_length: _builtins.int = ...,
+        max_context_length: _builtins.int = ...,
+        first_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "created", b"created", "name", b"name", "owned_by", b"owned_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "created", b"created", "first_models", b"first_models", "max_context_length", b"max_context_length", "name", b"name", "owned_by", b"owned_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
