@@ -99,4 +99,4 @@ class ReplicaWatcher:
 
 def _card(card: inference_pb2.ModelCard) -> Card:
     able = frozenset(name for name in _CAPABILITIES if getattr(card.capabilities, name))
-    return Card(card.revision, card.context_length, able)
+    return Card(card.revision, card.context_length, able, card.account)

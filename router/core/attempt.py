@@ -31,6 +31,10 @@ def label_of(cause: Cause) -> str:
     return generation_pb2.AttemptCause.Name(cause).removeprefix("ATTEMPT_CAUSE_").lower()
 
 
+# What an error of the provider behind a node bears; a node's own full queue does not.
+_PROVIDERS_OWN: Final = "provider_status"
+
+
 class Attempt:
     """Ends exactly once: succeeded, failed or abandoned. Whatever comes later is ignored."""
 
@@ -122,6 +126,9 @@ class Attempt:
             if counts:
                 self.candidate.endpoint.settle(self._permit, error)
             self._permit.release()
+            if error.outcome is Outcome.BACKPRESSURE and _PROVIDERS_OWN in error.metadata:
+                for endpoint in self.candidate.account_peers:
+                    endpoint.back_off(error.retry_after_s)
 
     def abandon(self, reason: str, prompt_tokens: int) -> None:
         """It is no longer wanted. That says nothing about the candidate."""

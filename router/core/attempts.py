@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from headrace.common.v1 import generation_pb2
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
-from mesh.errors import DeadlineExceeded, MeshError, Outcome, Unavailable
+from mesh.errors import DeadlineExceeded, MeshError, Outcome
 from mesh.resilience import Permit, Stack
 from router.core import patience
 from router.core.attempt import FAILOVER, HEDGE, RESUME, Attempt, Cause, label_of
 from router.core.attempt_limits import AttemptLimits
 from router.core.catalog import Timers
+from router.core.choosing import Choosing
 from router.core.fleet import Candidate
 from router.core.mirroring import Mirrors
 from router.core.node_request import node_request
 from router.core.ports import Metrics, Nodes
+from router.core.refusals import moves_on
 from router.core.routed_request import Opened, Opening, RoutedRequest, only_progress
-from router.core.selector import Selected, SelectionRequest, Selector
+from router.core.selector import Selected, Selector
 
 _INHERITED = (FAILOVER, RESUME)
 
@@ -47,8 +49,7 @@ class Attempts:
         self.made: list[Attempt] = []
         # What is asked beside the answer, and is paid for by the same request.
         self._beside: list[Attempts] = []
-        self._tried: set[str] = set()
-        self._last: MeshError | None = None
+        self._choosing = Choosing(dispatch.selector, dispatch.clock, request, self._limits)
 
     def beside(self, request: RoutedRequest) -> Attempts:
         """Attempts of another request on this one's behalf: they end with it, and count towards what it costs."""
@@ -68,7 +69,7 @@ class Attempts:
         """The next attempt that has its first message, with it. Raises the error to end the request with."""
         cause = opening.cause
         while True:
-            choice = await self._choose(opening)
+            choice = await self._choosing.next(opening, len(self.made), self.budget_left())
             attempt = await self._begin(choice, opening, cause)
             if attempt is None:
                 continue
@@ -83,12 +84,11 @@ class Attempts:
         counts = not late and patience.speaks_against(attempt, error, self.request.timers)
         attempt.fail(error, self.request.profile.prompt_tokens, counts=counts)
         self._count(attempt)
-        self._tried.add(attempt.candidate.key)
-        self._last = error
+        self._choosing.failed(attempt, error)
         self.request.trace.note("attempt.failed", f"{attempt.candidate.key}: {error.reason}: {error.message}")
         if late:
             raise DeadlineExceeded("the request's time is over") from error
-        if error.outcome is Outcome.CALLER_FAULT:
+        if error.outcome is Outcome.CALLER_FAULT and not moves_on(error):
             raise error
 
     def succeeded(self, attempt: Attempt, summary: generation_pb2.GenerationSummary) -> None:
@@ -108,48 +108,18 @@ class Attempts:
         for attempt in self.all_made():
             self.abandon(attempt, "CANCELLED")
 
-    async def _choose(self, opening: Opening) -> Selected:
-        deadline = self.request.deadline
-        if deadline.passed():
-            raise DeadlineExceeded("the request's time is over")
-        if len(self.made) >= self._limits.max_attempts:
-            raise self._given_up(f"{self._limits.max_attempts} attempts were made", "attempts")
-        choice = self._select(opening)
-        if isinstance(choice, MeshError) and self._tried and opening.again:
-            # Everybody has been tried once; whoever may be asked again is, after a pause.
-            self._tried.clear()
-            await self._dispatch.clock.sleep(deadline.cap(self._limits.pause()))
-            choice = self._select(opening)
-        if isinstance(choice, MeshError):
-            if self._last is None or choice.outcome is not Outcome.FAULT:
-                raise choice
-            raise self._given_up(choice.message, "candidates") from choice
-        return choice
-
-    def _select(self, opening: Opening) -> Selected | MeshError:
-        request = self.request
-        selection = SelectionRequest(
-            request.profile,
-            request.route,
-            request.scorers,
-            tried=frozenset(self._tried),
-            first_group=opening.first_group,
-            budget=self.budget_left(),
-            only=opening.resumption.suits if opening.resumption else None,
-        )
-        return self._dispatch.selector.choose(selection, self._dispatch.clock.monotonic(), request.trace)
-
     async def _begin(self, choice: Selected, opening: Opening, cause: Cause) -> Attempt | None:
         """Start an attempt; None when the candidate closed its door meanwhile."""
         try:
             permit = choice.candidate.endpoint.admit()
         except MeshError as error:
             self.request.trace.note("attempt.refused", f"{choice.candidate.key}: {error.reason}")
-            self._tried.add(choice.candidate.key)
+            self._choosing.exclude(choice.candidate)
             return None
         try:
-            if not self._limits.pay(cause, first=not self.made):
-                raise self._given_up("the mesh makes no more retries for now", "retry_budget")
+            free = self._choosing.refused_last
+            if not free and not self._limits.pay(cause, first=not self.made):
+                raise self._choosing.given_up("the mesh makes no more retries for now", "retry_budget")
             if cause in _INHERITED:
                 await self._pace(choice.candidate)
             return self._start(choice, opening, cause, permit)
@@ -207,8 +177,8 @@ class Attempts:
         """A second attempt beside the first, if there is anybody to ask and a retry to spend."""
         if len(self.made) >= self._limits.max_attempts:
             return None
-        self._tried.add(attempt.candidate.key)
-        choice = self._select(opening)
+        self._choosing.exclude(attempt.candidate)
+        choice = self._choosing.select(opening, self.budget_left())
         if isinstance(choice, MeshError) or not self._limits.pay_hedge():
             return None
         try:
@@ -229,16 +199,6 @@ class Attempts:
             self.request.route, candidate
         )
         return patience.timers_for(candidate, self.request.timers, self.request.deadline, others=others)
-
-    def _given_up(self, why: str, limit: str) -> MeshError:
-        last = self._last
-        if last is not None and last.outcome is Outcome.BACKPRESSURE:
-            return last
-        return Unavailable(
-            f"no deployment answered: {why}" + (f"; the last one: {last.message}" if last else ""),
-            reason="NO_HEALTHY_DEPLOYMENT",
-            metadata={"limit": limit, "last_reason": last.reason if last else ""},
-        )
 
     def _count(self, attempt: Attempt) -> None:
         outcome = attempt.outcome.name if attempt.outcome is not None else "ABANDONED"

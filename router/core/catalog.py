@@ -134,6 +134,8 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     tenants: frozenset[str] = frozenset()
     # Attempts at most for one request, and what it may cost in millionths of a dollar; 0: no cap.
     attempts: Count = 4
+    # The longest Retry-After that is waited for, once, where nobody else can answer and half of the deadline is left.
+    max_wait_s: NonNegative = 5.0
     cost_cap_micro_usd: Annotated[int, Meta(ge=0)] = 0
     # `whole` holds all of it, up to 4 MiB. Whatever this says, an answer whose caller takes it whole is held whole.
     commit: Commit | Literal["whole"] = Commit()

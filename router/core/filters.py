@@ -45,13 +45,9 @@ def policy(profile: RequestProfile, candidates: Sequence[Candidate], moment: Mom
 
 
 def context(profile: RequestProfile, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:
-    """Has room for prompt and answer. The prompt is an estimate: where none seems to fit, the largest may say no."""
+    """Has room for prompt and answer, by an estimate. Where nobody has, see router.core.selector."""
     wanted = profile.prompt_tokens + profile.max_tokens
-    kept = [c for c in candidates if not c.context or wanted <= c.context]
-    if kept or not candidates:
-        return kept
-    largest = max(c.context for c in candidates)
-    return [c for c in candidates if c.context == largest]
+    return [c for c in candidates if not c.context or wanted <= c.context]
 
 
 def cost(profile: RequestProfile, candidates: Sequence[Candidate], moment: Moment) -> Sequence[Candidate]:

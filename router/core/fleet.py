@@ -23,6 +23,8 @@ class Card:
     revision: str
     context: int
     capabilities: frozenset[str]
+    # Opaque; whoever has the same one shares a provider's account and its limits. Empty: none.
+    account: str = ""
 
 
 class Replica:
@@ -75,7 +77,20 @@ class Candidate:
     """
 
     __slots__ = (
-        *("can_resume", "context", "deployment", "deployment_hash", "endpoint", "hash", "key", "price", "replica"),
+        *(
+            "account",
+            "account_peers",
+            "can_continue",
+            "can_resume",
+            "context",
+            "deployment",
+            "deployment_hash",
+            "endpoint",
+            "hash",
+            "key",
+            "price",
+            "replica",
+        ),
         *("revision", "ttft"),
     )
 
@@ -88,6 +103,8 @@ class Candidate:
         self.deployment_hash = hash_of(deployment.name)
         self.price = deployment.price.input + deployment.price.output
         self.ttft = Latency()
+        # Those who share this candidate's account, itself included; see Fleet.
+        self.account_peers: tuple[Endpoint, ...] = ()
         self.describe()
 
     def describe(self) -> None:
@@ -97,10 +114,11 @@ class Candidate:
         self.revision = self.deployment.revision or (card.revision if card else "")
         # In tokens; 0 while unknown.
         self.context = self.deployment.context or (card.context if card else 0)
-        # Whether it goes on from tokens that others emitted.
-        self.can_resume = "resume" in self.deployment.capabilities or (
-            card is not None and "resume" in card.capabilities
-        )
+        able = self.deployment.capabilities | (card.capabilities if card else frozenset())
+        # Whether it goes on from tokens, or from a text, that others emitted.
+        self.can_resume = "resume" in able
+        self.can_continue = "continue_text" in able
+        self.account = card.account if card else ""
 
     def share(self, now: float, ramp: Ramp) -> float:
         """How much of its full share it gets: less than 1 for a while after it joined or recovered."""
@@ -164,6 +182,7 @@ class Fleet:
         for candidate in self._candidates.values():
             if candidate.replica is replica:
                 candidate.describe()
+        self._share_accounts()
 
     def _rebuild(self) -> None:
         kept: dict[str, Candidate] = {}
@@ -179,6 +198,16 @@ class Fleet:
             self.endpoints.forget(key)
         self._candidates, self._by_deployment = kept, table
         self.version += 1
+        self._share_accounts()
+
+    def _share_accounts(self) -> None:
+        """Tell every candidate who has the same account: what a provider says of its limits holds for all of them."""
+        peers: dict[str, list[Endpoint]] = {}
+        for candidate in self._candidates.values():
+            if candidate.account:
+                peers.setdefault(candidate.account, []).append(candidate.endpoint)
+        for candidate in self._candidates.values():
+            candidate.account_peers = tuple(peers.get(candidate.account, ()))
 
     def _candidate(self, deployment: Deployment, replica: Replica) -> Candidate:
         key = key_of(deployment, replica.id)

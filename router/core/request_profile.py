@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,17 @@ _TOKENS_PER_TURN: Final = 4
 _PREFIX_MESSAGES: Final = 2
 _PREFIX_CHARS: Final = 2_048
 _PREFIX_TOKENS: Final = 512
+
+
+class AnswerForm(enum.Enum):
+    """What an answer has to look like."""
+
+    TEXT = enum.auto()
+    JSON_OBJECT = enum.auto()
+    # Bound to a schema, a regular expression or a grammar.
+    CONSTRAINED = enum.auto()
+    # The caller insists on a call of a tool.
+    TOOL_CALL = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,7 @@ class RequestProfile:
     choices: int
     tools: bool
     structured: bool
+    form: AnswerForm
     # The caller takes the answer whole: nothing of it is committed before all of it is there.
     whole: bool
 
@@ -67,6 +80,7 @@ def profile_of(request: router_pb2.GenerateRequest) -> RequestProfile:
         choices=max(1, sampling.n),
         tools=kind == "chat" and _tools(prompt.chat),
         structured=structured,
+        form=_form(generation),
         whole=request.delivery == router_pb2.DELIVERY_WHOLE,
     )
 
@@ -110,10 +124,26 @@ def texts_of(chat: chat_pb2.ChatPrompt) -> Iterator[str]:
         for call in message.tool_calls:
             yield call.name
             yield call.arguments_json
+    yield from tool_texts_of(chat)
+
+
+def tool_texts_of(chat: chat_pb2.ChatPrompt) -> Iterator[str]:
+    """The part of them that describes the tools."""
     for tool in chat.tools:
         yield tool.name
         yield tool.description
         yield tool.parameters_json or (str(tool.parameters) if tool.HasField("parameters") else "")
+
+
+def _form(generation: generation_pb2.Generation) -> AnswerForm:
+    chat, wanted = generation.prompt.chat, generation.sampling.response_format
+    modes = (chat_pb2.ToolChoice.MODE_REQUIRED, chat_pb2.ToolChoice.MODE_NAMED)
+    if _tools(chat) and chat.tool_choice.mode in modes:
+        return AnswerForm.TOOL_CALL
+    kind = wanted.WhichOneof("format")
+    if not kind or (kind == "json_object" and not wanted.json_object):
+        return AnswerForm.TEXT
+    return AnswerForm.JSON_OBJECT if kind == "json_object" else AnswerForm.CONSTRAINED
 
 
 def _prompt_tokens(prompt: chat_pb2.Prompt) -> int:

@@ -16,6 +16,7 @@ from router.core.catalog import Catalog, Route, resolve
 from router.core.decision_trace import DecisionTrace, Recent
 from router.core.fleet import Fleet
 from router.core.judge_model import JudgeModel
+from router.core.prompt_limits import check_prompt
 from router.core.request_profile import RequestProfile, profile_of, question_of
 from router.core.routed_request import RoutedRequest
 from router.core.session import Session
@@ -66,6 +67,7 @@ class Router:
         profile = profile_of(request)
         if route is None or (route.model.tenants and profile.tenant not in route.model.tenants):
             raise NotFound("no model has this name", field="model", reason="MODEL_NOT_FOUND")
+        check_prompt(request.generation.prompt, profile, self._largest_context(route))
         calibration = self.routing.calibrations.get(route.model.name)
         question = question_of(request.generation) if calibration or route.model.keywords else ""
         # A window is judged before the node's own figures come at the end.
@@ -86,6 +88,16 @@ class Router:
         self.recent.add(profile.request_id, routed.trace, session.disclosure)
         self._shadow(request, route, profile)
         return session
+
+    def _largest_context(self, route: Route) -> int:
+        """Of all that the route leads to, in tokens; 0 where somebody's is not known."""
+        largest = 0
+        for deployment in (d for group in route.groups for d in group):
+            known = deployment.context or max((c.context for c in self.fleet.candidates(deployment.name)), default=0)
+            if not known:
+                return 0
+            largest = max(largest, known)
+        return largest
 
     def _cascade_policy(self, attempts: Attempts, calibration: Calibration, question: str) -> CascadePolicy:
         route = attempts.request.route

@@ -32,8 +32,9 @@ class SelectionRequest:
     profile: RequestProfile
     route: Route
     scorers: Weighted
-    # Candidates that are not to be asked again, by key.
+    # Candidates that are not to be asked again, by key; and deployments that cannot do what is asked, by name.
     tried: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
     # The chain's first group that may be used.
     first_group: int = 0
     # Millionths of a dollar left; None: no cap.
@@ -47,6 +48,24 @@ class _Passed(NamedTuple):
 
     kept: Sequence[Candidate]
     dropped: list[tuple[str, Sequence[Candidate], Sequence[Candidate]]]
+
+
+class _Search(NamedTuple):
+    """One choice under way."""
+
+    selection: SelectionRequest
+    moment: Moment
+    trace: DecisionTrace
+    # Of each group that has nobody, the filter that left none, and whom it took out.
+    blocked: list[tuple[str, Sequence[Candidate]]]
+    # Who seemed to have too little context, by group.
+    roomless: list[tuple[int, Candidate]]
+
+
+class NobodyLeft(Unavailable):
+    """Whoever could be asked has been asked already."""
+
+    default_reason = "NO_HEALTHY_DEPLOYMENT"
 
 
 # Kinds of requests that are remembered; tenants are part of a kind.
@@ -66,22 +85,40 @@ class Selector:
         self._version = -1
 
     def choose(self, selection: SelectionRequest, now: float, trace: DecisionTrace) -> Selected | MeshError:
-        """The best candidate of the first group that has one; or the error that says why none has."""
-        moment = Moment(now, selection.budget, self.ramp, self._chance)
-        blocked: list[tuple[str, Sequence[Candidate]]] = []
+        """The best candidate of the first group that has one; or the error that says why none has.
+
+        Who seems to have too little context is passed over. The estimate may be wrong: where nobody else is left, those
+        with the most are asked after all, and say exactly why not.
+        """
+        search = _Search(selection, Moment(now, selection.budget, self.ramp, self._chance), trace, [], [])
+        return self._first(search) or self._roomiest(search) or why_none(search.blocked, now)
+
+    def _first(self, search: _Search) -> Selected | None:
         # Those that may be well again, and the first group that has any: asked on the side, unless they are all.
         due: list[Candidate] = []
-        due_group = selection.first_group
-        for group in range(selection.first_group, len(selection.route.groups)):
-            kept = self._filter(selection, group, moment, trace, blocked)
+        due_group = first_group = search.selection.first_group
+        for group in range(first_group, len(search.selection.route.groups)):
+            kept = self._filter(search, group)
             steady = [c for c in kept if c.endpoint.breaker.state is BreakerState.CLOSED]
             if len(steady) != len(kept) and not due:
                 due_group, due = group, [c for c in kept if c.endpoint.breaker.state is not BreakerState.CLOSED]
             if steady:
-                return Selected(self._pick(selection, steady, moment, trace), group, due[0] if due else None)
-        if due:
-            return Selected(self._pick(selection, due, moment, trace), due_group, None)
-        return why_none(blocked, now)
+                return Selected(self._pick(search, steady), group, due[0] if due else None)
+        return Selected(self._pick(search, due), due_group, None) if due else None
+
+    def _roomiest(self, search: _Search) -> Selected | None:
+        """Of those that seemed to have too little context, one with the most."""
+        if not search.roomless:
+            return None
+        members = [candidate for _, candidate in search.roomless]
+        passed = _pass(_AFTER_CONTEXT, search.selection.profile, members, search.moment)
+        if not passed.kept:
+            # What keeps them from being asked is not their context, which is an estimate.
+            search.blocked.append(passed.dropped[-1][:2])
+            return None
+        most = max(c.context for c in passed.kept)
+        picked = self._pick(search, [c for c in passed.kept if c.context == most])
+        return Selected(picked, next(group for group, candidate in search.roomless if candidate is picked), None)
 
     def has_others(self, route: Route, candidate: Candidate) -> bool:
         """Whether the route leads anywhere besides this candidate."""
@@ -110,37 +147,35 @@ class Selector:
             passed = self._kinds[key] = _pass(KINDS, selection.profile, members, moment)
         return passed
 
-    def _filter(
-        self,
-        selection: SelectionRequest,
-        group: int,
-        moment: Moment,
-        trace: DecisionTrace,
-        blocked: list[tuple[str, Sequence[Candidate]]],
-    ) -> Sequence[Candidate]:
-        first = self._of_kind(selection, group, moment)
+    def _filter(self, search: _Search, group: int) -> Sequence[Candidate]:
+        selection = search.selection
+        first = self._of_kind(selection, group, search.moment)
         members = first.kept
         if selection.only is not None:
             members = [c for c in members if selection.only(c)]
-        if selection.tried:
-            members = [c for c in members if c.key not in selection.tried]
-        second = _pass(FILTERS, selection.profile, members, moment)
+        if selection.tried or selection.refused:
+            tried, refused = selection.tried, selection.refused
+            members = [c for c in members if c.key not in tried and c.deployment.name not in refused]
+        second = _pass(FILTERS, selection.profile, members, search.moment)
         for name, before, after in (*first.dropped, *second.dropped):
-            trace.dropped(name, before, after)
+            search.trace.dropped(name, before, after)
+            if name == "context":
+                search.roomless.extend((group, c) for c in before if c not in after)
         if not second.kept:
             last = second if second.dropped else first
-            blocked.append(last.dropped[-1][:2] if last.dropped and not last.kept else ("", ()))
+            name, candidates = last.dropped[-1][:2] if last.dropped and not last.kept else ("", ())
+            search.blocked.append(("tried" if not name and first.kept else name, candidates))
         return second.kept
 
-    def _pick(
-        self, selection: SelectionRequest, pool: Sequence[Candidate], moment: Moment, trace: DecisionTrace
-    ) -> Candidate:
+    def _pick(self, search: _Search, pool: Sequence[Candidate]) -> Candidate:
+        selection, trace = search.selection, search.trace
         if len(pool) == 1:
             trace.note("pick", pool[0].key)
             return pool[0]
         totals = [0.0] * len(pool)
         for scorer, weight in selection.scorers:
-            totals = [t + weight * s for t, s in zip(totals, scorer(selection.profile, pool, moment), strict=True)]
+            scores = scorer(selection.profile, pool, search.moment)
+            totals = [t + weight * s for t, s in zip(totals, scores, strict=True)]
         best = max(totals)
         winners = [i for i, total in enumerate(totals) if total >= best - 1e-9]
         winner = winners[0] if len(winners) == 1 else self._chance.choice(winners)
@@ -162,13 +197,14 @@ def _pass(
     return _Passed(members, dropped)
 
 
+_AFTER_CONTEXT: Final = tuple(each for each in FILTERS if each[0] != "context")
 # From what time heals to what nothing heals; the first that occurred anywhere is what the caller is told.
 _BUSY, _DOWN = ("backpressure",), ("breaker", "health", "")
 
 
 def why_none(blocked: Sequence[tuple[str, Sequence[Candidate]]], now: float) -> MeshError:
     """The error for what stopped the groups: the filter that left nobody, with whom it stopped."""
-    names = {name for name, _ in blocked}
+    names = {name for name, _ in blocked if name != "context"}
     if names & set(_BUSY):
         wait = min(c.endpoint.busy_until for name, members in blocked if name in _BUSY for c in members) - now
         return ResourceExhausted(
@@ -183,6 +219,8 @@ def why_none(blocked: Sequence[tuple[str, Sequence[Candidate]]], now: float) -> 
             reason="NO_HEALTHY_DEPLOYMENT",
             retry_after_s=max(0.0, min(waits)) if waits else None,
         )
+    if "tried" in names:
+        return NobodyLeft("every deployment that could be asked has been asked")
     if "cost" in names:
         return FailedPrecondition(
             "the answer could cost more than the cap; lower max_tokens or raise the cap", reason="COST_CAP_EXCEEDED"

@@ -12,8 +12,10 @@ from router.core.attempt import ESCALATION, FAILOVER, FIRST, Attempt
 from router.core.attempts import Attempts
 from router.core.cascade_policy import CascadePolicy
 from router.core.disclosing import disclose
+from router.core.refusals import moves_on
 from router.core.release_policy import Open, ReleasePolicy, release_policy_for
 from router.core.routed_request import Opening, only_progress
+from router.core.static_answer import static_answer
 
 Message = router_pb2.GenerateResponse
 
@@ -115,7 +117,7 @@ class Session:
         try:
             return await self._answer.open(Opening(FIRST, first_group=1, again=False, tells_progress=False))
         except MeshError as error:
-            if error.outcome is Outcome.CALLER_FAULT or isinstance(error, DeadlineExceeded):
+            if (error.outcome is Outcome.CALLER_FAULT and not moves_on(error)) or isinstance(error, DeadlineExceeded):
                 raise
             self._trace.note("cascade.failed", f"began with the first member: {error.reason}")
         self._escalated = False
@@ -168,15 +170,11 @@ class Session:
         self._answer.give(message)
 
     def _static(self, error: MeshError) -> Message:
-        """The answer of last resort, where the model has one and nothing was said yet; else raises the error."""
-        if self._model.fallback is None or self._answer.begun or error.outcome is Outcome.CALLER_FAULT:
+        """The answer of last resort, if the model has one that fits and nothing was said yet; or raises the error."""
+        message = static_answer(self._model, self._profile)
+        if message is None or self._answer.begun or error.outcome is Outcome.CALLER_FAULT:
             raise error
         self._trace.note("fallback", error.reason)
         self._fallback = True
-        message = Message()
-        for index in range(self._profile.choices):
-            message.deltas.add(index=index, text=self._model.fallback, finish_reason=generation_pb2.FINISH_REASON_STOP)
-        message.summary.SetInParent()
-        message.summary.model = self._model.name
         message.disclosure.CopyFrom(self.disclosure())
         return message

@@ -79,8 +79,12 @@ def _check_resume(prompt: str, generation: common.Generation) -> dict[int, int]:
 class FakeNode(inference_pb2_grpc.InferenceServicer):
     """One node. `acts` are used up call by call, then `default` holds."""
 
-    def __init__(self, name: str, revision: str = "r1", capacity: int = 8) -> None:
+    def __init__(
+        self, name: str, revision: str = "r1", capacity: int = 8, *, context: int = 4096, account: str = ""
+    ) -> None:
         self.name = name
+        self.context = context
+        self.account = account
         self.revision = revision
         self.capacity = capacity
         self.default = Act()
@@ -116,7 +120,14 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
 
     async def Describe(self, request, context):
         able = pb.Capabilities(chat=True, completion=True, resume=True, logprobs=True, tools=True)
-        card = pb.ModelCard(name="m", revision=self.revision, context_length=4096, capabilities=able, engine="fake")
+        card = pb.ModelCard(
+            name="m",
+            revision=self.revision,
+            context_length=self.context,
+            capabilities=able,
+            engine="fake",
+            account=self.account,
+        )
         return pb.DescribeResponse(models=[card])
 
     async def WatchLoad(self, request, context):

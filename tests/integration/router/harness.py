@@ -128,6 +128,7 @@ def request_for(prompt: str, model: str = "pub", **options: object) -> pb.Genera
         request.generation.prompt.chat.messages.add(role=3).content.add(text=prompt)
         for tool in options.pop("tools", ()):
             request.generation.prompt.chat.tools.add(name=tool)
+        request.generation.prompt.chat.tool_choice.mode = options.pop("tool_choice", 0)
     else:
         request.generation.prompt.text = prompt
     request.labels.update(options.pop("labels", {}))
@@ -135,6 +136,8 @@ def request_for(prompt: str, model: str = "pub", **options: object) -> pb.Genera
         setattr(request.budget, name, value)
     if "json_schema" in options:
         request.generation.sampling.response_format.json_schema = options.pop("json_schema")
+    if options.pop("json_object", False):
+        request.generation.sampling.response_format.json_object = True
     for name, value in options.items():
         setattr(request.generation.sampling, name, value)
     return request

@@ -237,6 +237,23 @@ def test_the_estimate_of_a_prompt_never_refuses_for_good() -> None:
     assert world.chosen("x" * 4000) == "large/large-0"
 
 
+def test_a_member_with_too_little_context_is_passed_over_when_a_later_one_has_it() -> None:
+    chain = [dep("small", context=100), dep("middle", context=200), dep("large", context=4000)]
+    world = World(chain, model("small", "middle", "large"))
+    assert world.chosen("x" * 40) == "small/small-0"
+    assert world.chosen("x" * 1200) == "large/large-0"
+    # Larger than all: the one with the most is asked, wherever it stands.
+    assert world.chosen("x" * 40_000) == "large/large-0"
+    # The estimate may be wrong, and somebody who may say no is better than nobody.
+    world.candidates["large/large-0"].replica.healthy = False
+    assert world.chosen("x" * 1200) == "middle/middle-0"
+    world.candidates["middle/middle-0"].replica.healthy = False
+    world.candidates["small/small-0"].endpoint.back_off(9.0)
+    assert isinstance(world.choose("x" * 1200), ResourceExhausted)
+    world.candidates["small/small-0"].replica.healthy = False
+    assert isinstance(world.choose("x" * 1200), Unavailable)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=6), st.randoms())
 def test_filters_never_let_the_wrong_ones_through(states, chance: random.Random) -> None:
