@@ -11,7 +11,6 @@ from gateway.adapters.http.info_endpoints import MODELS_PATH, DocsEndpoints, Hea
 from gateway.adapters.http.server import HttpServer
 from gateway.adapters.metrics import Meter, watch_inflight
 from gateway.adapters.router_client import RouterClient
-from gateway.adapters.routers import Routers
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admission
 from gateway.core.keys import KeyRing
@@ -20,15 +19,18 @@ from gateway.core.openai.api_requests import ChatApiRequest, CompletionApiReques
 from gateway.core.request_pipeline import RequestPipeline
 from gateway.servicer import GatewayServicer
 from headrace.gateway.v1 import gateway_pb2_grpc
+from mesh.client import ServiceClient
 from mesh.clock import SYSTEM
 from mesh.discovery import SnapshotWatcher, registration
 from mesh.errors import MeshError
 from mesh.lifecycle import Service, State
-from mesh.resilience import LoadShed
+from mesh.resilience import BreakerPolicy, LoadShed
 from mesh.watched_file import WatchedFile
 
 _NAME: Final = "headrace.gateway.v1.Gateway"
 _FIRST_ANSWER_S: Final = 1.0
+# Routers that come back are asked at once: what they are asked for outside of generations costs next to nothing.
+_ROUTERS_BREAKER: Final = BreakerPolicy(reset_s=0.1, max_reset_s=0.5)
 
 
 async def build(config: GatewayConfig) -> Service:
@@ -37,7 +39,7 @@ async def build(config: GatewayConfig) -> Service:
     keys = file.load()
     service = Service(config, (_NAME,), blockers=("http", "router"))
     service.registration = registration(config, kind="gateway", ports={"http": int(config.http.rpartition(":")[2])})
-    routers = Routers(config.router)
+    routers = ServiceClient(config.router, breaker=_ROUTERS_BREAKER)
     service.closing(routers.close)
     if config.control:
         watcher = SnapshotWatcher(config.control)

@@ -193,15 +193,11 @@ class ConsulRegistration:
             yield agent
 
 
-def consul_registration(
-    config: ProcessConfig, *, kind: str, ports: Mapping[str, int] | None = None
-) -> ConsulRegistration | None:
-    """The registration that `config` asks for; None where it names no agent. `ports` are those besides gRPC."""
-    return ConsulRegistration(config, kind=kind, ports=ports) if config.consul else None
-
-
 def registration(
     config: ProcessConfig, *, kind: str, ports: Mapping[str, int] | None = None
 ) -> ConsulRegistration | None:
-    """What `service.registration` of a process should be: None where its configuration names no registry."""
+    """What `service.registration` of a process should be: None where its configuration names no registry.
+
+    `ports` are those besides gRPC's.
+    """
     return ConsulRegistration(config, kind=kind, ports=ports) if config.consul else None

@@ -8,10 +8,10 @@ from headrace.router.v1 import router_pb2_grpc
 from mesh.clock import SYSTEM
 from mesh.discovery import SnapshotWatcher, registration
 from mesh.lifecycle import Service
-from mesh.resilience import Endpoints, LoadShed, Stack
+from mesh.resilience import Endpoints, LoadShed, ResilienceStack
 from mesh.watched_file import WatchedFile
 from router.adapters.metrics import PrometheusMetrics
-from router.adapters.nodes import ReplicaChannels
+from router.adapters.nodes import NodeClient
 from router.adapters.peers import Peers
 from router.adapters.replica_watcher import ReplicaWatcher
 from router.adapters.routing_file import calibrations_of, read
@@ -36,13 +36,14 @@ async def build(config: RouterConfig) -> Service:
     service.registration = registration(config, kind="router")
     breaker_feed = BreakerFeed()
     breaker, retry = policies_of(routing.catalog)
-    stack = Stack(Endpoints(breaker, on_change=breaker_feed.changed), shed=LoadShed(config.max_inflight), retry=retry)
-    channels = ReplicaChannels(config.dial)
+    endpoints = Endpoints(breaker, on_change=breaker_feed.changed)
+    stack = ResilienceStack(endpoints, shed=LoadShed(config.max_inflight), retry=retry)
+    nodes = NodeClient(config.dial)
     fleet = Fleet(stack.endpoints)
     metrics, chance = PrometheusMetrics(), random.Random()  # noqa: S311 - spreading load needs no secrecy
-    mirrors = Mirrors(channels, metrics, SYSTEM, chance)
+    mirrors = Mirrors(nodes, metrics, SYSTEM, chance)
     selector = Selector(fleet, routing.catalog.ramp, chance)
-    dispatch = Dispatch(stack, selector, channels, mirrors, metrics, SYSTEM)
+    dispatch = Dispatch(stack, selector, nodes, mirrors, metrics, SYSTEM)
     router = Router(dispatch, fleet, routing, Recent(config.recent))
     servicer = RouterServicer(
         router, breaker_feed, stack.shed, clock=SYSTEM, default_deadline_s=config.default_deadline_s
@@ -50,7 +51,7 @@ async def build(config: RouterConfig) -> Service:
     router_pb2_grpc.add_RouterServicer_to_server(servicer, service.server.grpc)
 
     watcher = SnapshotWatcher(config.control)
-    replica_watcher = ReplicaWatcher(watcher, fleet, channels, SYSTEM)
+    replica_watcher = ReplicaWatcher(watcher, fleet, nodes, SYSTEM)
     service.background("snapshot", watcher.run())
     service.starting("first_snapshot", replica_watcher.first())
     service.background("replica_watcher", replica_watcher.run())
@@ -58,6 +59,6 @@ async def build(config: RouterConfig) -> Service:
     service.background("peers", peers.run())
     service.follow(file, router.use, router.refuse)
     service.drains.append(breaker_feed.end)
-    service.closing(channels.close)
+    service.closing(nodes.close)
     service.closing(mirrors.close)
     return service

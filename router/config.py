@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
+from mesh.client import Dial
 from mesh.lifecycle import ProcessConfig, Seconds
 
 Count = Annotated[int, Meta(ge=1)]
@@ -22,7 +23,7 @@ class RouterConfig(ProcessConfig):
     # Where the control plane serves its snapshot.
     control: str = "127.0.0.1:7000"
     # How replicas are reached: by name through xDS, so that the snapshot's faults and limits apply, or by address.
-    dial: Literal["xds", "address"] = "xds"
+    dial: Dial = "xds"
     # Generations under way at most; more are refused with RESOURCE_EXHAUSTED.
     max_inflight: Count = 1024
     # The time a request gets whose caller set no deadline.

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import grpc
 import structlog
 
-from gateway.adapters.routers import Routers
 from headrace.common.v1.generation_pb2 import Disclosure
-from headrace.router.v1 import router_pb2
+from headrace.router.v1 import router_pb2, router_pb2_grpc
 from mesh import telemetry
+from mesh.client import ServiceClient
 from mesh.errors import DeadlineExceeded, MeshError, Unavailable, from_rpc_error
+from mesh.resilience import BreakerOpen
 
 _log = structlog.get_logger()
 DISCLOSURE_KEY: Final = "headrace-disclosure-bin"
 _DETAILS_KEY: Final = "grpc-status-details-bin"
-_GENERATE: Final = "/headrace.router.v1.Router/Generate"
-_LIST_MODELS: Final = "/headrace.router.v1.Router/ListModels"
 
 _Stream = grpc.aio.UnaryStreamCall[router_pb2.GenerateRequest, router_pb2.GenerateResponse]
 
@@ -27,26 +25,22 @@ _Stream = grpc.aio.UnaryStreamCall[router_pb2.GenerateRequest, router_pb2.Genera
 class RouterClient:
     """Calls the routers."""
 
-    def __init__(self, routers: Routers) -> None:
+    def __init__(self, routers: ServiceClient) -> None:
         self._routers = routers
 
     def generate(self, request: router_pb2.GenerateRequest, timeout_s: float) -> GenerateCall:
         """See gateway.core.ports.Router."""
         metadata = telemetry.outgoing_metadata(request.context.tenant)
-        return GenerateCall(self._routers.next().Generate(request, timeout=timeout_s, metadata=metadata))
+        stub: router_pb2_grpc.RouterAsyncStub = self._routers.next().stub(router_pb2_grpc.RouterStub)
+        return GenerateCall(stub.Generate(request, timeout=timeout_s, metadata=metadata))
 
     async def list_models(self, timeout_s: float) -> Sequence[router_pb2.Model]:
         """See gateway.core.ports.Router."""
-        started, code = time.perf_counter(), "OK"
         try:
-            answer = await self._routers.next().ListModels(
-                router_pb2.ListModelsRequest(), timeout=timeout_s, metadata=telemetry.outgoing_metadata()
-            )
-        except grpc.aio.AioRpcError as error:
-            code = error.code().name
-            raise _known(error) from error
-        finally:
-            _record(_LIST_MODELS, code, started)
+            answer = await self._routers.call(router_pb2_grpc.RouterStub, _list_models, timeout_s, safe=True)
+        except BreakerOpen as error:
+            # It names a replica, which means nothing to who asked.
+            raise _unavailable() from error
         return answer.models
 
 
@@ -55,30 +49,32 @@ class GenerateCall:
 
     def __init__(self, call: _Stream) -> None:
         self._call = call
-        self._started = time.perf_counter()
         self.disclosure: Disclosure | None = None
 
     async def messages(self) -> AsyncGenerator[router_pb2.GenerateResponse, None]:
         """See gateway.core.ports.RouterCall."""
-        code = "CANCELLED"
         try:
             async for message in self._call:
                 if message.HasField("disclosure"):
                     self.disclosure = message.disclosure
                 yield message
-            code = "OK"
         except grpc.aio.AioRpcError as error:
-            code = error.code().name
             self._disclosed_by(error)
             raise _known(error) from error
         finally:
             self._call.cancel()
-            _record(_GENERATE, code, self._started)
 
     def _disclosed_by(self, error: grpc.aio.AioRpcError) -> None:
         for key, value in error.trailing_metadata() or ():
             if key == DISCLOSURE_KEY and isinstance(value, bytes):
                 self.disclosure = Disclosure.FromString(value)
+
+
+async def _list_models(stub: router_pb2_grpc.RouterAsyncStub, timeout_s: float) -> router_pb2.ListModelsResponse:
+    try:
+        return await stub.ListModels(router_pb2.ListModelsRequest(), timeout=timeout_s)
+    except grpc.aio.AioRpcError as error:
+        raise _known(error) from error
 
 
 def _known(error: grpc.aio.AioRpcError) -> MeshError:
@@ -92,9 +88,8 @@ def _known(error: grpc.aio.AioRpcError) -> MeshError:
         # Not by this side: the router gave the call up, for example because its drain deadline has passed.
         return Unavailable("The router gave the call up; try again.", reason="PEER_CANCELLED")
     _log.warning("router.call_failed", code=code.name, details=error.details())
+    return _unavailable()
+
+
+def _unavailable() -> Unavailable:
     return Unavailable("No router answers now; try again.", reason="ROUTER_UNAVAILABLE")
-
-
-def _record(method: str, code: str, started: float) -> None:
-    """Count the call. A hop's cost is the difference to what the router's own side counts."""
-    telemetry.observe_rpc("client", method, code, time.perf_counter() - started)

@@ -20,7 +20,7 @@ class StreamCall:
     `wake` is called when something waits to be sent. The deadline is kept here, whatever the server does about it.
     """
 
-    __slots__ = ("_answer", "_asking", "_cancelled", "_deserialize", "_timer", "_waiters", "_wake")
+    __slots__ = ("_answer", "_asking", "_cancelled", "_deserialize", "_over", "_timer", "_waiters", "_wake")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class StreamCall:
         self._deserialize = deserialize
         self._wake = wake
         self._waiters: list[asyncio.Future[None]] = []
+        self._over: list[Callable[[Any], object]] = []
         self._cancelled = False
         timeout_s = max(timeout_s, 0.0)
         ask.timeout_micros = int(timeout_s * 1e6)
@@ -73,6 +74,13 @@ class StreamCall:
         """The trailers, once the call is over."""
         return grpc.aio.Metadata(*metadata_of((await self._ended()).trailers))
 
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        """Call `callback` with the call when its status is there, or at once where it is."""
+        if self._answer.end is not None:
+            callback(self)
+        else:
+            self._over.append(callback)
+
     def done(self) -> bool:
         """Whether the call is over."""
         return self._cancelled or self._answer.end is not None
@@ -107,6 +115,9 @@ class StreamCall:
     def _changed(self) -> None:
         if self._answer.end is not None:
             self._timer.cancel()
+            callbacks, self._over = self._over, []
+            for callback in callbacks:
+                callback(self)
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -4,14 +4,15 @@ pybreaker and tenacity sit behind this package and nowhere else. What ended a ca
 only FAULT and MIDSTREAM_FAULT move a breaker, BACKPRESSURE steers traffic away for a while, CALLER_FAULT does neither.
 """
 
-from mesh.resilience.breaker import Breaker, BreakerPolicy, BreakerSnapshot, BreakerState, Permit
+from mesh.resilience.breaker import Breaker, BreakerOpen, BreakerPolicy, BreakerSnapshot, BreakerState, Permit
 from mesh.resilience.budget import RetryBudget, RetryPolicy, pauses
 from mesh.resilience.endpoint import Endpoint, Endpoints
 from mesh.resilience.shed import LoadShed
-from mesh.resilience.stack import Stack
+from mesh.resilience.stack import ResilienceStack
 
 __all__ = [
     "Breaker",
+    "BreakerOpen",
     "BreakerPolicy",
     "BreakerSnapshot",
     "BreakerState",
@@ -19,8 +20,8 @@ __all__ = [
     "Endpoints",
     "LoadShed",
     "Permit",
+    "ResilienceStack",
     "RetryBudget",
     "RetryPolicy",
-    "Stack",
     "pauses",
 ]

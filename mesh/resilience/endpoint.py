@@ -40,6 +40,10 @@ class Endpoint:
             raise Busy(f"{self.breaker.name} asked to be left alone for now", retry_after_s=left)
         return self.breaker.admit()
 
+    def wait_s(self) -> float:
+        """How long until a call may be admitted; 0.0 where one may be now."""
+        return max(0.0, max(self.busy_until, self.breaker.blocked_until) - self._clock.monotonic())
+
     def settle(self, permit: Permit, error: MeshError | None) -> None:
         """Take in how a call ended: None is success."""
         if error is None:

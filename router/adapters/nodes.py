@@ -1,4 +1,4 @@
-"""Inference nodes over gRPC: one channel per replica, and a watch over every stream."""
+"""Inference nodes over gRPC, and a watch over every stream."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any, Final
 
 import grpc
 
-from headrace.inference.v1 import inference_pb2
+from headrace.inference.v1 import inference_pb2, inference_pb2_grpc
 from headrace.router.v1 import router_pb2
 from mesh import telemetry
-from mesh.channel import open_channel
+from mesh.client import Connection, Connections, Dial
 from mesh.clock import Deadline
 from mesh.errors import DeadlineExceeded, MeshError, StreamCut, Unavailable, from_rpc_error
-from mesh.mux import MuxChannel
 from router.core import progress
 from router.core.catalog import Timers
 from router.core.fleet import Candidate, Replica
@@ -22,8 +21,6 @@ from router.core.progress import Progress
 from router.core.token_estimate import tokens_of
 
 _METHOD: Final = "/headrace.inference.v1.Inference/Generate"
-# A replica that left may finish what it has: its channel is closed when that is over, or after this long.
-_LINGER_S: Final = 600.0
 # How long a node's trailers may take after its summary.
 _FINISH_S: Final = 1.0
 # How long a stream of a replica that others find silent may be silent itself.
@@ -31,80 +28,59 @@ _SUSPECT_S: Final = 0.5
 # gRPC's own deadline comes a little after ours, which knows what to say.
 _MARGIN_S: Final = 0.05
 
-_Generate = Callable[..., Any]
 
+class NodeClient:
+    """Calls the nodes, each over a connection of its own: the router's core has chosen which."""
 
-class ReplicaChannels:
-    """A channel to each replica, and a stream on it that carries generations, opened on first use."""
-
-    def __init__(self, dial: str) -> None:
-        self._dial = dial
-        # The services and replicas under a fault of the data plane, which is to see every generation of theirs.
-        self.faulted: frozenset[str] = frozenset()
-        self._channels: dict[str, tuple[MuxChannel, _Generate]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+    def __init__(self, dial: Dial) -> None:
+        self._connections = Connections(dial)
         # Streams under way, by replica.
         self._live: dict[str, set[WatchedStream]] = {}
 
-    def of(self, replica: Replica) -> grpc.aio.Channel:
-        """The replica's channel."""
-        return self._of(replica)[0].channel
+    def stub(self, replica: Replica) -> inference_pb2_grpc.InferenceAsyncStub:
+        """For everything but generations."""
+        stub: inference_pb2_grpc.InferenceAsyncStub = self._of(replica).stub(inference_pb2_grpc.InferenceStub)
+        return stub
 
     def open(
         self, candidate: Candidate, request: inference_pb2.GenerateRequest, timers: Timers, deadline: Deadline
     ) -> WatchedStream:
         """See router.core.ports.Nodes."""
-        mux, generate = self._of(candidate.replica)
+        connection = self._of(candidate.replica)
         metadata = telemetry.outgoing_metadata(request.context.tenant)
-        call = generate(request, timeout=deadline.left() + _MARGIN_S, metadata=metadata)
-        return WatchedStream(call, mux.channel, timers, deadline, self._live.setdefault(candidate.replica.id, set()))
+        call = connection.stub(_generate)(request, timeout=deadline.left() + _MARGIN_S, metadata=metadata)
+        live = self._live.setdefault(candidate.replica.id, set())
+        return WatchedStream(call, connection.channel, timers, deadline, live)
 
     def suspect(self, replica: Replica) -> None:
         """The control plane hears nothing of the replica any more: end those of its streams that are silent too."""
         for stream in tuple(self._live.get(replica.id, ())):
             stream.suspect(replica)
 
+    def avoid_streams(self, names: frozenset[str]) -> None:
+        """Call these services and replicas call by call: the data plane has faults to put into them."""
+        self._connections.faulted = names
+
     def drop(self, replica: Replica) -> None:
         """The replica left: let its streams end, then close."""
         self._live.pop(replica.id, None)
-        entry = self._channels.pop(_key(replica), None)
-        if entry is not None:
-            task = asyncio.create_task(_close(entry[0], _LINGER_S))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        self._connections.drop(replica.id, replica.address)
 
     async def close(self) -> None:
         """Close all, ending every stream."""
-        for task in self._closing:
-            task.cancel()
-        for mux, _ in self._channels.values():
-            await _close(mux, 0.0)
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._connections.close()
 
-    def _of(self, replica: Replica) -> tuple[MuxChannel, _Generate]:
-        entry = self._channels.get(_key(replica))
-        if entry is None:
-            channel = open_channel(f"xds:///{replica.id}" if self._dial == "xds" else replica.address)
-            names = (replica.id, replica.service)
-            mux = MuxChannel(channel, lambda: not self.faulted or self.faulted.isdisjoint(names))
-            # A node's messages are read as the router's, whose fields 1 and 2 are the same: they are never rebuilt.
-            generate = mux.unary_stream(
-                _METHOD,
-                request_serializer=inference_pb2.GenerateRequest.SerializeToString,
-                response_deserializer=router_pb2.GenerateResponse.FromString,
-            )
-            entry = self._channels[_key(replica)] = (mux, generate)
-        return entry
+    def _of(self, replica: Replica) -> Connection:
+        return self._connections.of(replica.id, replica.address, replica.service)
 
 
-async def _close(mux: MuxChannel, grace_s: float) -> None:
-    await mux.close(grace_s)
-    await mux.channel.close(grace_s)
-
-
-def _key(replica: Replica) -> str:
-    # A replica that comes back elsewhere is a new one, while the streams of the old one may still be ending.
-    return f"{replica.id}@{replica.address}"
+def _generate(connection: Connection) -> Callable[..., Any]:
+    """A node's messages are read as the router's, whose fields 1 and 2 are the same: they are never rebuilt."""
+    return connection.unary_stream(
+        _METHOD,
+        request_serializer=inference_pb2.GenerateRequest.SerializeToString,
+        response_deserializer=router_pb2.GenerateResponse.FromString,
+    )
 
 
 class WatchedStream:

@@ -10,10 +10,11 @@ import grpc
 import structlog
 
 from headrace.control.v1 import control_pb2
-from headrace.inference.v1 import inference_pb2, inference_pb2_grpc
+from headrace.inference.v1 import inference_pb2
 from mesh.clock import Clock
 from mesh.discovery import SnapshotWatcher, faulted
-from router.adapters.nodes import ReplicaChannels
+from mesh.tasks import KeyedTasks
+from router.adapters.nodes import NodeClient
 from router.core.fleet import Card, Fleet, Replica
 
 _log = structlog.get_logger()
@@ -27,12 +28,12 @@ _CAPABILITIES: Final = tuple(field.name for field in inference_pb2.Capabilities.
 class ReplicaWatcher:
     """Keeps the fleet up to date."""
 
-    def __init__(self, watcher: SnapshotWatcher, fleet: Fleet, channels: ReplicaChannels, clock: Clock) -> None:
+    def __init__(self, watcher: SnapshotWatcher, fleet: Fleet, nodes: NodeClient, clock: Clock) -> None:
         self._watcher = watcher
         self._fleet = fleet
-        self._channels = channels
+        self._nodes = nodes
         self._clock = clock
-        self._watches: dict[Replica, asyncio.Task[None]] = {}
+        self._watches: KeyedTasks[Replica] = KeyedTasks(self._watch)
 
     async def first(self) -> None:
         """Return once a snapshot has been taken over."""
@@ -40,12 +41,10 @@ class ReplicaWatcher:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watches.run())
             async for snapshot in self._watcher.updates():
                 self._take(snapshot)
-        finally:
-            for task in self._watches.values():
-                task.cancel()
 
     def _take(self, snapshot: control_pb2.Snapshot) -> None:
         listed = {
@@ -54,19 +53,17 @@ class ReplicaWatcher:
             if service.kind == _KIND
             for replica in service.replicas
         }
-        self._channels.faulted = faulted(snapshot)
+        self._nodes.avoid_streams(faulted(snapshot))
         now = self._clock.monotonic()
         came, gone = self._fleet.seen({i: (s, a) for i, (s, a, _) in listed.items()}, now)
         for replica in self._fleet.replicas.values():
             health = listed[replica.id][2]
             moved = self._fleet.judged(replica, health in _TAKES_WORK, now)
             if moved and health == control_pb2.HEALTH_UNHEALTHY:
-                self._channels.suspect(replica)
+                self._nodes.suspect(replica)
+        self._watches.keep(set(self._fleet.replicas.values()))
         for replica in gone:
-            self._watches.pop(replica).cancel()
-            self._channels.drop(replica)
-        for replica in came:
-            self._watches[replica] = asyncio.create_task(self._watch(replica), name=f"load:{replica.id}")
+            self._nodes.drop(replica)
         if came or gone:
             _log.info("fleet.changed", came=[r.id for r in came], gone=[r.id for r in gone])
 
@@ -74,7 +71,7 @@ class ReplicaWatcher:
         """Follow one replica's load until cancelled. Its silence is no failure: the snapshot says who is there."""
         failures = 0
         while True:
-            stub = inference_pb2_grpc.InferenceStub(self._channels.of(replica))
+            stub = self._nodes.stub(replica)
             try:
                 describe = inference_pb2.DescribeRequest()
                 described = await stub.Describe(describe, timeout=_DESCRIBE_S, wait_for_ready=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace.common.v1 import generation_pb2
-from mesh.resilience import Stack, pauses
+from mesh.resilience import ResilienceStack, pauses
 from router.core.attempt import ESCALATION, RESUME, Cause
 from router.core.catalog import Model
 
@@ -11,7 +11,7 @@ from router.core.catalog import Model
 class AttemptLimits:
     """The limits of one request, the smaller of the caller's and the model's."""
 
-    def __init__(self, stack: Stack, model: Model, budget: generation_pb2.Budget) -> None:
+    def __init__(self, stack: ResilienceStack, model: Model, budget: generation_pb2.Budget) -> None:
         self._shared = stack.budget
         self.max_attempts = min(model.attempts, budget.attempts or model.attempts)
         self._cap = min((c for c in (model.cost_cap_micro_usd, budget.cost_micro_usd) if c), default=0)

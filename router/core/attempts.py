@@ -9,7 +9,7 @@ from headrace.common.v1 import generation_pb2
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
 from mesh.errors import DeadlineExceeded, MeshError, Outcome
-from mesh.resilience import Permit, Stack
+from mesh.resilience import Permit, ResilienceStack
 from router.core import patience
 from router.core.attempt import FAILOVER, HEDGE, RESUME, Attempt, Cause, label_of
 from router.core.attempt_limits import AttemptLimits
@@ -30,7 +30,7 @@ _INHERITED = (FAILOVER, RESUME)
 class Dispatch:
     """What all requests share."""
 
-    stack: Stack
+    stack: ResilienceStack
     selector: Selector
     nodes: Nodes
     mirrors: Mirrors

@@ -8,10 +8,10 @@ from typing import Any, Final
 from consul.aio import Consul
 
 from mesh.clock import Clock
-from mesh.control.adapters.task_set import TaskSet
 from mesh.control.core.consul_entries import read_entries, restarted
 from mesh.control.core.view import CONSUL, MeshView
 from mesh.stack import Stack
+from mesh.tasks import KeyedTasks
 
 _WAIT_S: Final = 30
 # Consul adds up to a sixteenth of the wait.
@@ -34,7 +34,7 @@ class ConsulHealth:
         self._view = view
         self._clock = clock
         self._grace_until = 0.0
-        self._queries: TaskSet[str] = TaskSet(self._query)
+        self._queries: KeyedTasks[str] = KeyedTasks(self._query)
 
     def follow(self, stack: Stack) -> None:
         """See app.Endpoints."""

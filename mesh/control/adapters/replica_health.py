@@ -12,10 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.channel import open_channel
 from mesh.clock import Clock
-from mesh.control.adapters.task_set import TaskSet
 from mesh.control.core.health_state import HealthState
 from mesh.control.core.model import HealthVerdict
 from mesh.stack import Stack
+from mesh.tasks import KeyedTasks
 
 # The open stream tells of a drain and of a death at once. A process that was stopped does neither, so it is asked as
 # well: it is out after at most the sum of the two.
@@ -34,7 +34,7 @@ class ReplicaHealth:
     def __init__(self, report: Report, clock: Clock) -> None:
         self._report = report
         self._clock = clock
-        self._probes: TaskSet[tuple[str, str]] = TaskSet(self._probe)
+        self._probes: KeyedTasks[tuple[str, str]] = KeyedTasks(self._probe)
 
     def follow(self, stack: Stack) -> None:
         """See app.Endpoints."""

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mesh.errors import InvalidArgument, Outcome, ResourceExhausted, Unavailable
-from mesh.resilience import Breaker, BreakerPolicy, BreakerSnapshot, BreakerState, Endpoint, Endpoints, LoadShed, Stack
+from mesh.resilience import (
+    Breaker,
+    BreakerPolicy,
+    BreakerSnapshot,
+    BreakerState,
+    Endpoint,
+    Endpoints,
+    LoadShed,
+    ResilienceStack,
+)
 from mesh.resilience.breaker import BreakerOpen
 from tests.fakes.clock import MovingClock
 
@@ -52,7 +61,7 @@ async def test_trap_call_async_is_tornados_and_is_not_used() -> None:
     with pytest.raises(NameError):
         pybreaker.CircuitBreaker().call_async(asyncio.sleep, 0)
     clock = MovingClock()
-    stack = Stack(Endpoints(POLICY, clock), shed=LoadShed(4), clock=clock)
+    stack = ResilienceStack(Endpoints(POLICY, clock), shed=LoadShed(4), clock=clock)
 
     async def work(timeout_s: float) -> str:
         await asyncio.sleep(0)

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from mesh.clock import Deadline
 from mesh.errors import DeadlineExceeded, InvalidArgument, MeshError, Outcome, ResourceExhausted, Unavailable
-from mesh.resilience import BreakerPolicy, Endpoints, LoadShed, RetryBudget, RetryPolicy, Stack, pauses
+from mesh.resilience import BreakerPolicy, Endpoints, LoadShed, ResilienceStack, RetryBudget, RetryPolicy, pauses
 from mesh.resilience.breaker import BreakerOpen
 from tests.fakes.clock import MovingClock
 
 NEVER_OPENS = BreakerPolicy(failures=10**9)
 
 
-def stack(clock: MovingClock, policy: BreakerPolicy = NEVER_OPENS, maximum: int = 8) -> Stack:
-    return Stack(Endpoints(policy, clock), shed=LoadShed(maximum), clock=clock)
+def stack(clock: MovingClock, policy: BreakerPolicy = NEVER_OPENS, maximum: int = 8) -> ResilienceStack:
+    return ResilienceStack(Endpoints(policy, clock), shed=LoadShed(maximum), clock=clock)
 
 
 class Target:
