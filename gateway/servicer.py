@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -14,7 +13,7 @@ from gateway.core.admission import Admission
 from gateway.core.generation_checks import check_generation
 from gateway.core.keys import Caller
 from gateway.core.ports import Router
-from gateway.core.request_pipeline import AdmittedRequest, Chunk, RequestPipeline
+from gateway.core.request_pipeline import AdmittedRequest, RequestPipeline
 from gateway.core.request_usage import RequestUsage
 from headrace.gateway.v1 import gateway_pb2 as pb
 from headrace.gateway.v1 import gateway_pb2_grpc
@@ -23,8 +22,6 @@ from mesh import telemetry
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _MODELS_TIMEOUT_S = 5.0
-# The loop itself holds tasks only weakly.
-_closing: set[asyncio.Future[None]] = set()
 
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
@@ -44,16 +41,15 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
         assert scope is not None  # the server's interceptor has set it
         deadline = self._admission.deadline(context.time_remaining())
         admitted = AdmittedRequest(caller, scope.request_id, request.user, (request.generation,), deadline)
-        usage_totals, held = RequestUsage(), contextlib.ExitStack()
-        held.enter_context(self._admission.shed.enter())
-        held.callback(self._meter.generation, caller.tenant, usage_totals)
-        chunks = self._pipeline.answer(admitted, usage_totals)
-        # A call that is cancelled while a message is being written never comes back here: this does it all.
-        context.add_done_callback(lambda _: _end(held, chunks))  # type: ignore[arg-type]  # stubs want a client's
-        request_id = scope.request_id
-        async for chunk in chunks:
-            yield _response(chunk.message, request_id)
-            request_id = ""
+        usage_totals, request_id = RequestUsage(), scope.request_id
+        with self._admission.shed.enter():
+            try:
+                async with aclosing(self._pipeline.answer(admitted, usage_totals)) as chunks:
+                    async for chunk in chunks:
+                        yield _response(chunk.message, request_id)
+                        request_id = ""
+            finally:
+                self._meter.generation(caller.tenant, usage_totals)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
         """See the contract."""
@@ -78,16 +74,3 @@ def _response(message: router_pb2.GenerateResponse, request_id: str) -> pb.Gener
     if message.HasField("disclosure"):
         response.disclosure.CopyFrom(message.disclosure)
     return response
-
-
-def _end(held: contextlib.ExitStack, chunks: AsyncGenerator[Chunk, None]) -> None:
-    held.close()
-    closing = asyncio.ensure_future(_close(chunks))
-    _closing.add(closing)
-    closing.add_done_callback(_closing.discard)
-
-
-async def _close(chunks: AsyncGenerator[Chunk, None]) -> None:
-    # One that is being iterated has its task cancelled by gRPC itself.
-    with contextlib.suppress(RuntimeError):
-        await chunks.aclose()

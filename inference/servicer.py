@@ -83,8 +83,6 @@ class Servicer(InferenceServicer):
             seconds = context.time_remaining()
             deadline = None if seconds is None else time.monotonic() + seconds
             outbox = Outbox(self._engine.generate(ChatRequest(request.context, request.generation, deadline)))
-            # A call that is cancelled while a message is being written never comes back here.
-            context.add_done_callback(outbox.cancelled_by)  # type: ignore[arg-type]  # the stubs name a class
             ends = None if seconds is None else asyncio.get_running_loop().time() + seconds
             gather_s = 0.0
             while gathered := await _take(outbox, gather_s, ends):

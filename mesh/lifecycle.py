@@ -21,6 +21,7 @@ from mesh import telemetry
 from mesh.config import ConfigErrors, load
 from mesh.health import Readiness
 from mesh.server import AddressTaken, Server
+from mesh.tasks import TaskFailed, TaskSet
 from mesh.watched_file import Refusal, WatchedFile
 
 T = TypeVar("T")
@@ -32,6 +33,8 @@ _GC_THRESHOLD = 20_000
 EX_USAGE = 64
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
+# What a shell says of a process that SIGTERM has ended.
+EX_ABORTED = 143
 
 
 class State(enum.Enum):
@@ -41,6 +44,10 @@ class State(enum.Enum):
     READY = "ready"
     DRAINING = "draining"
     STOPPED = "stopped"
+    FAILED = "failed"
+
+
+_OVER = (State.STOPPED, State.FAILED)
 
 
 @dataclass(frozen=True)
@@ -86,20 +93,19 @@ class Service:
         self.registration: Registration | None = None
         # Awaited in turn while draining, before the gRPC server finishes: other front ends, for example HTTP.
         self.drains: list[Callable[[float], Awaitable[None]]] = []
-        self._tasks: dict[asyncio.Task[Any], str] = {}
+        self._tasks = TaskSet(lambda _: self.stop())
         self._closers = contextlib.AsyncExitStack()
         self._stop = asyncio.Event()
-        self._failed: str | None = None
+        self._abort = asyncio.Event()
+        self._moved = asyncio.Event()
 
     def closing(self, close: Callable[[], Awaitable[Any]]) -> None:
         """Run `close` at the very end, last added first."""
         self._closers.push_async_callback(close)
 
     def background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task for the process's whole life. If it fails, the process drains and ends with an error."""
-        task = asyncio.create_task(work, name=name)
-        self._tasks[task] = name
-        task.add_done_callback(self._on_done)
+        """Run a task for the process's whole life. If it ends or fails, the process drains and ends with an error."""
+        self._tasks.start(name, work, ends=False)
 
     def follow(
         self, file: WatchedFile[T], use: Callable[[T], None], refuse: Callable[[Refusal], None] = lambda _: None
@@ -123,27 +129,64 @@ class Service:
             await work
             await self.readiness.clear(name)
 
-        self.background(name, run())
+        self._tasks.start(name, run())
+
+    async def reached(self, state: State) -> None:
+        """Return when the process has come to `state`. Raises TaskFailed once it has failed before that."""
+        while self.state is not state:
+            if self.state in _OVER:
+                raise self._tasks.failure or TaskFailed(f"it is {self.state.value}")
+            await self._moved.wait()
 
     def stop(self) -> None:
         """Begin to drain."""
         self._stop.set()
 
     async def run(self) -> int:
-        """Serve until a signal, `stop`, or a failed task; drain; return the exit code."""
+        """Serve until a signal, `stop`, or a failed task; drain; return the exit code.
+
+        A second signal cuts the drain short, and a third ends the process where it is.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._on_signal)
         try:
             port = await self.server.start()
             if self.config.metrics_port:
                 self._serve_metrics(self.config.metrics_port)
             await self._announce(port)
             await self._stop.wait()
-            await self._drain()
+            await self._drain_or_abort()
         finally:
             await self._close()
-        return EX_SOFTWARE if self._failed else 0
+        if self._tasks.failure is not None:
+            return EX_SOFTWARE
+        return EX_ABORTED if self._abort.is_set() else 0
+
+    def _on_signal(self) -> None:
+        if self._abort.is_set():
+            os._exit(EX_ABORTED)
+        if self._stop.is_set():
+            self._abort.set()
+        self._stop.set()
+
+    async def _drain_or_abort(self) -> None:
+        work = asyncio.create_task(self._drain()), asyncio.create_task(self._abort.wait())
+        try:
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+        if work[0] in done:
+            await work[0]
+        else:
+            _log.warning("service.aborted", inflight=self.server.calls.inflight)
+
+    def _move(self, state: State) -> None:
+        self.state = state
+        waiting, self._moved = self._moved, asyncio.Event()
+        waiting.set()
 
     def _serve_metrics(self, port: int) -> None:
         try:
@@ -154,14 +197,15 @@ class Service:
     async def _announce(self, port: int) -> None:
         _settle_garbage_collection()
         await self.readiness.clear("start")
-        self.state = State.READY
+        self._move(State.READY)
         _log.info("service.started", port=port, pid=os.getpid())
         if self.registration:
             await self.registration.register(port)
 
     async def _drain(self) -> None:
-        self.state = State.DRAINING
-        _log.info("service.draining", inflight=self.server.calls.inflight, because=self._failed or "stop")
+        self._move(State.DRAINING)
+        self._tasks.expect_ends()
+        _log.info("service.draining", inflight=self.server.calls.inflight, because=str(self._tasks.failure or "stop"))
         await self.readiness.drain()
         self.server.drain()
         if self.registration:
@@ -173,22 +217,11 @@ class Service:
         _log.info("service.drained", cancelled=cancelled)
 
     async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         await self.server.grpc.stop(grace=0)
         await self._closers.aclose()
-        self.state = State.STOPPED
-        _log.info("service.stopped")
-
-    def _on_done(self, task: asyncio.Task[Any]) -> None:
-        name = self._tasks.pop(task, "task")
-        if task.cancelled() or task.exception() is None:
-            return
-        error = task.exception()
-        self._failed = f"{name}: {error}"
-        _log.error("task.failed", task=name, error=str(error), exc_info=error)
-        self._stop.set()
+        self._move(State.FAILED if self._tasks.failure is not None else State.STOPPED)
+        _log.info("service.stopped", failed=str(self._tasks.failure or ""))
 
 
 def _settle_garbage_collection() -> None:
@@ -207,7 +240,7 @@ C = TypeVar("C", bound=ProcessConfig)
 def main(name: str, config_type: type[C], build: Callable[[C], Awaitable[Service]]) -> int:
     """Run a service from this process's environment; returns the exit code.
 
-    64: the configuration is wrong, 69: the address is taken, 70: a task failed.
+    64: the configuration is wrong, 69: the address is taken, 70: a task failed, 143: a second signal cut the drain.
     """
     return run(name, config_type, build, os.environ)
 

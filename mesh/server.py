@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -21,6 +22,7 @@ from mesh.errors import Cancelled, Internal, MeshError, Outcome, to_status
 from mesh.health import Readiness
 from mesh.mux.server import SERVICE as _MUX
 from mesh.mux.server import MuxServicer
+from mesh.tasks import TaskSet
 
 _log = structlog.get_logger()
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -54,6 +56,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self.inflight = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._closing = TaskSet()
         # Handlers as they are given out, by method; those of unknown methods are not kept.
         self._wrapped: dict[str, _Handler] = {}
         self._search: Callable[[str], Awaitable[_Handler | None]] | None = None
@@ -111,17 +114,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             started = self._enter(context)
-            error: BaseException | None = None
+            served = _ServedStream(inner(request, context), partial(self._leave, method, started))
+            # gRPC does not come back to a stream that is cancelled while one of its messages is being written.
+            over: Any = partial(self._over, method, served)
+            context.add_done_callback(over)
             try:
-                async for response in inner(request, context):
+                async for response in served.responses:
                     yield response
             except BaseException as caught:
-                error = caught
+                served.error = caught
                 await self._fail(caught, context)
             finally:
-                self._leave(method, started, error)
+                await served.close()
 
         return call
+
+    def _over(self, method: str, served: _ServedStream, _context: object) -> None:
+        if not served.closed:
+            self._closing.start(f"closing {method}", served.abandon())
 
     def _enter(self, context: grpc.aio.ServicerContext[Any, Any]) -> float:
         metadata = context.invocation_metadata()
@@ -175,6 +185,38 @@ def _unpack(handler: Any) -> tuple[Callable[..., _Handler], Callable[..., Any]]:
     if handler.response_streaming:
         return grpc.unary_stream_rpc_method_handler, handler.unary_stream
     return grpc.unary_unary_rpc_method_handler, handler.unary_unary
+
+
+class _ServedStream:
+    """A handler's messages, which are closed once, by whoever comes first: the stream's end, or its caller's going."""
+
+    __slots__ = ("_leave", "_scope", "closed", "error", "responses")
+
+    def __init__(self, responses: Any, leave: Callable[[BaseException | None], None]) -> None:
+        self.responses = responses
+        self.error: BaseException | None = None
+        self.closed = False
+        self._leave = leave
+        self._scope = telemetry.current_scope()
+
+    async def close(self) -> None:
+        """Let the handler clean up where it stands, and count the call."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            await self.responses.aclose()
+        finally:
+            self._leave(self.error)
+
+    async def abandon(self) -> None:
+        """The caller is gone. A handler that is running has its task cancelled by gRPC, and closes itself."""
+        if self.responses.ag_running or self.closed:
+            return
+        if self._scope is not None:
+            telemetry.enter_scope(self._scope.request_id, self._scope.traceparent)
+        self.error = self.error or asyncio.CancelledError()
+        await self.close()
 
 
 class Server:

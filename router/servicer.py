@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -45,11 +46,10 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         deadline = Deadline(self._default_deadline_s if left is None else left - min(_MARGIN_S, left / 4), self._clock)
         with self._shed.enter():
             session = self._router.session(request, deadline)
-            # Runs at once when the caller goes away, whatever this coroutine is waiting for.
-            context.add_done_callback(lambda _: session.close())  # type: ignore[arg-type]  # stubs want a client's
             try:
-                async for message in session.stream():
-                    yield message
+                async with aclosing(session.stream()) as messages:
+                    async for message in messages:
+                        yield message
             finally:
                 session.close()
                 disclosure = session.disclosure()

@@ -20,10 +20,6 @@ class Outbox(Generic[T]):
         self._changed = asyncio.Event()
         self._task = asyncio.create_task(self._fill(events))
 
-    def cancelled_by(self, _call: object) -> None:
-        """Stop the producer; it leaves its iterator, which frees what the iterator holds. May be called twice."""
-        self._task.cancel()
-
     async def closed(self) -> None:
         """Cancel, and return once the producer has let go."""
         if not self._task.done():

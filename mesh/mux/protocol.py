@@ -23,7 +23,7 @@ Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 class ReplySink:
     """The asking side of one call. `changed` is called when there is something to take or the answer has ended."""
 
-    __slots__ = ("_joined", "_ready", "came", "changed", "end", "id", "owed")
+    __slots__ = ("_in_parts", "_joined", "_ready", "came", "changed", "end", "id", "owed")
 
     def __init__(self, number: int, changed: Callable[[], None]) -> None:
         self.id = number
@@ -36,13 +36,15 @@ class ReplySink:
         self.owed = 0
         self._ready: deque[bytes] = deque()
         self._joined: list[bytes] = []
+        # Bytes that came in parts and are not owed yet.
+        self._in_parts = 0
 
     def add(self, part: bytes, *, more: bool) -> None:
         """The next part has come."""
         if more or self._joined:
             self._joined.append(part)
-            # What cannot be taken yet must not use up the window.
-            self.owed += len(part)
+            self._in_parts += len(part)
+            self._settle()
             if more:
                 return
             self._ready.append(b"".join(self._joined))
@@ -57,7 +59,14 @@ class ReplySink:
         message = self._ready.popleft()
         if len(message) <= PART_BYTES:
             self.owed += len(message)
+        self._settle()
         return message
+
+    def _settle(self) -> None:
+        """Parts of a message that cannot be taken yet must not use up the window, unless another can be taken first."""
+        if not self._ready:
+            self.owed += self._in_parts
+            self._in_parts = 0
 
 
 class CallerEnd:

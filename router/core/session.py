@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from headrace.common.v1 import generation_pb2
 from headrace.router.v1 import router_pb2
@@ -55,7 +55,7 @@ class Session:
         """End whatever is under way."""
         self._attempts.close()
 
-    async def stream(self) -> AsyncIterator[Message]:
+    async def stream(self) -> AsyncGenerator[Message, None]:
         """The answer's messages. Raises MeshError; StreamCut once a message has gone out."""
         try:
             part = await self._begin()

@@ -144,9 +144,7 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
         self.carried.append("user-agent" not in dict(context.invocation_metadata()))
         act = self.acts.popleft() if self.acts else self.default
         self.active += 1
-        over = asyncio.Event()
-        # A call that is cancelled while a message is being written never comes back here.
-        context.add_done_callback(lambda _: self._ended(over))
+        cancelled = True
         self.started.set()
         self._load_changed.set()
         try:
@@ -157,15 +155,14 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
                 yield pb.GenerateResponse(progress={"stage": stage, "prompt_read": i / act.progress})
             async for message in self._answer(request, act):
                 yield message
-            over.set()
+            cancelled = False
         except MeshError:
-            over.set()
+            cancelled = False
             raise
-
-    def _ended(self, over: asyncio.Event) -> None:
-        self.active -= 1
-        self.cancelled += not over.is_set()
-        self._load_changed.set()
+        finally:
+            self.active -= 1
+            self.cancelled += cancelled
+            self._load_changed.set()
 
     async def _answer(self, request: pb.GenerateRequest, act: Act) -> AsyncIterator[pb.GenerateResponse]:
         generation = request.generation

@@ -86,28 +86,24 @@ class FakeRouter(router_pb2_grpc.RouterServicer):
         metadata = context.invocation_metadata()
         self.metadata.append({key: telemetry.metadata_value(metadata, key) or "" for key, _ in metadata})
         self.active += 1
-        over = asyncio.Event()
-        # A call that is cancelled while a message is being written never comes back here.
-        context.add_done_callback(lambda _: self._ended(over))
+        cancelled = True
         self.started.set()
         disclosure = _disclosure(act)
         context.set_trailing_metadata((("headrace-disclosure-bin", disclosure.SerializeToString()),))
-        if request.generation.model not in {model.name for model in self.models}:
-            over.set()
-            raise NotFound("no model has this name", field="model", reason="MODEL_NOT_FOUND")
         try:
+            if request.generation.model not in {model.name for model in self.models}:
+                raise NotFound("no model has this name", field="model", reason="MODEL_NOT_FOUND")
             async for message in self._answer(request.generation, act, disclosure):
                 self.sent += 1
                 yield message
-            over.set()
+            cancelled = False
         except MeshError:
-            over.set()
+            cancelled = False
             raise
-
-    def _ended(self, over: asyncio.Event) -> None:
-        self.active -= 1
-        if not over.is_set():
-            self.cancelled.set()
+        finally:
+            self.active -= 1
+            if cancelled:
+                self.cancelled.set()
 
     async def _answer(
         self, generation: common.Generation, act: Act, disclosure: common.Disclosure

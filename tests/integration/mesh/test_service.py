@@ -2,18 +2,23 @@
 
 import asyncio
 import contextlib
+import gc
+import signal
 from collections.abc import AsyncIterator
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from headrace.common.v1 import generation_pb2 as common
 from headrace.inference.v1 import inference_pb2 as pb
 from headrace.inference.v1 import inference_pb2_grpc
 from mesh import telemetry
 from mesh.channel import open_channel
+from mesh.client import Connection
 from mesh.errors import Internal, NotFound, ResourceExhausted, Unavailable, from_rpc_error
 from mesh.lifecycle import ProcessConfig, Service, State
+from mesh.tasks import TaskFailed
 
 
 class Probe(inference_pb2_grpc.InferenceServicer):
@@ -149,6 +154,97 @@ async def test_a_failed_background_task_ends_the_process_with_an_error() -> None
 
         service.background("engine", fail())
         assert await asyncio.wait_for(task, 30) == 70
+
+
+async def test_a_background_task_that_merely_ends_is_noticed_too() -> None:
+    async with running(CONFIG) as (service, _, _, task):
+        assert await asyncio.wait_for(service.reached(State.READY), 30) is None
+
+        async def end() -> None:
+            return
+
+        service.background("watcher", end())
+        assert await asyncio.wait_for(task, 30) == 70
+        assert service.state is State.FAILED
+        with pytest.raises(TaskFailed, match="watcher: ended"):
+            await service.reached(State.STOPPED)
+
+
+async def test_a_task_may_end_once_the_process_drains() -> None:
+    async with running(CONFIG) as (service, _, _, task):
+
+        async def until_drained() -> None:
+            await service.reached(State.DRAINING)
+
+        service.background("front", until_drained())
+        await asyncio.sleep(0)
+        service.stop()
+        assert await asyncio.wait_for(task, 30) == 0
+        await service.reached(State.STOPPED)
+
+
+async def test_a_second_sigterm_cuts_the_drain_short() -> None:
+    async with running(ProcessConfig(drain_delay_s=0.0, drain_deadline_s=600.0)) as (service, probe, channel, task):
+        stream = inference_pb2_grpc.InferenceStub(channel).Generate(pb.GenerateRequest())
+        await stream.read()
+        await probe.entered.wait()
+        signal.raise_signal(signal.SIGTERM)
+        await service.reached(State.DRAINING)
+        await asyncio.sleep(0)
+        assert not task.done()
+        signal.raise_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(task, 60) == 143
+        await asyncio.wait_for(probe.cancelled.wait(), 30)
+
+
+class Flood(inference_pb2_grpc.InferenceServicer):
+    """Sends without end, with nothing in it that could notice a caller who has gone."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.closed = asyncio.Event()
+
+    async def Generate(self, request, context):
+        try:
+            while True:
+                self.sent += 1
+                yield pb.GenerateResponse(deltas=[common.ChoiceDelta(text="x" * 100_000)])
+        finally:
+            await asyncio.sleep(0)
+            self.closed.set()
+
+
+@pytest.mark.parametrize("carried", [True, False])
+async def test_a_stream_whose_caller_goes_is_closed_while_it_writes(carried: bool) -> None:
+    """Not whenever the garbage collector comes by: what it holds would be held until then."""
+    service, flood = Service(CONFIG, ("headrace.inference.v1.Inference",)), Flood()
+    inference_pb2_grpc.add_InferenceServicer_to_server(flood, service.server.grpc)
+    task = asyncio.create_task(service.run())
+    await service.reached(State.READY)
+    connection = Connection(f"127.0.0.1:{service.server.port}", carries=lambda: carried)
+    gc.disable()
+    try:
+        async with asyncio.timeout(60):
+            if carried:
+                connection.connect()
+                while not connection.up:
+                    await asyncio.sleep(0.001)
+            call = connection.stub(inference_pb2_grpc.InferenceStub).Generate(pb.GenerateRequest(), timeout=60.0)
+            await call.read()
+            # Until flow control holds it back in the middle of a write.
+            sent = -1
+            while flood.sent != sent:
+                sent = flood.sent
+                await asyncio.sleep(0.2)
+            call.cancel()
+            await flood.closed.wait()
+            while service.server.calls.inflight:
+                await asyncio.sleep(0.001)
+    finally:
+        gc.enable()
+        service.stop()
+        await task
+        await connection.close()
 
 
 async def test_readiness_names_what_is_pending() -> None:

@@ -204,6 +204,36 @@ def test_an_answer_that_nobody_reads_stops_alone() -> None:
     assert answering.send(answers[0].id, b"x" * PART_BYTES, more=False)
 
 
+def test_an_answer_of_large_messages_that_nobody_reads_stops_too() -> None:
+    """The parts of a message are paid for while it cannot be taken, those of the messages behind it are not."""
+    asking, answering = CallerEnd(), ServerEnd()
+    answer = asking.ask(pb.Ask(), lambda: None)
+    answering.opened(asking.batch().asks[0].id)
+    size, sent, stuck = PART_BYTES + PART_BYTES // 2, 0, False
+    queue: deque[tuple[bytes, bool]] = deque()
+
+    def exchange() -> None:
+        while (response := answering.batch()) is not None:
+            asking.deliver(response)
+        request = asking.batch()
+        list(answering.credited(request.credits if request else ()))
+
+    while not stuck and sent < 100 * size:
+        queue = queue or deque(parts(b"x" * size))
+        stuck = not answering.send(answer.id, *queue[0][:1], more=queue[0][1])
+        if not stuck:
+            sent += len(queue.popleft()[0])
+            exchange()
+    assert stuck
+    assert sent <= WINDOW_BYTES + size
+    taken = 0
+    while asking.take(answer) is not None:
+        taken += 1
+    exchange()
+    assert taken >= 2
+    assert answering.send(answer.id, queue[0][0], more=queue[0][1])
+
+
 def test_a_stream_that_breaks_ends_every_call_on_it_as_it_ended() -> None:
     asking, changed = CallerEnd(), []
     answers = [asking.ask(pb.Ask(), lambda i=i: changed.append(i)) for i in range(3)]
