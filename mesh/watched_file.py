@@ -67,6 +67,7 @@ class WatchedFile(Generic[T]):
         self._clock = clock
         self._paths: tuple[Path, ...] = (path,)
         self._seen: _Stamp = ()
+        self._empty: _Stamp = ()
         # What was said about the file as it is, and need not be said again.
         self._said: Refusal | None = None
         self._show(None)
@@ -88,7 +89,10 @@ class WatchedFile(Generic[T]):
             stamp = await asyncio.to_thread(self._stamp)
             # What could not be read may be readable now, although nothing about the file has changed.
             unreadable = self.refused is not None and self.refused.kind == "unreadable"
-            if stamp != self._seen:
+            if stamp != self._seen and _is_empty(stamp) and stamp != self._empty:
+                # Mostly a file that is being written at this moment: believed when it is still so at the next look.
+                self._empty = stamp
+            elif stamp != self._seen:
                 self._seen = stamp
                 self._said = None
                 await self._reload(use, refuse)
@@ -146,6 +150,10 @@ class WatchedFile(Generic[T]):
 
     def _stamp(self) -> _Stamp:
         return tuple(_stat(path) for path in self._paths)
+
+
+def _is_empty(stamp: _Stamp) -> bool:
+    return any(inode and not size for _, _, inode, size, _ in stamp)
 
 
 def _stat(path: Path) -> tuple[str, int, int, int, int]:

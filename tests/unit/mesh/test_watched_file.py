@@ -54,6 +54,34 @@ BAD: dict[str, Callable[[str, str], bytes]] = {
 }
 
 
+class SteppedClock(MovingClock):
+    """Sleeps until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._go = asyncio.Event()
+        self._asleep = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self._asleep.set()
+        await self._go.wait()
+        self._go.clear()
+
+    async def step(self) -> None:
+        """Let one sleep end, and return when the sleeper has done what it does and sleeps again."""
+        await self._asleep.wait()
+        self._asleep.clear()
+        self._go.set()
+        await self._asleep.wait()
+
+
+def replace(path: Path, text: str) -> None:
+    """In one step: a reader sees the old or the new one."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
 async def eventually(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(30):
         while not holds():
@@ -182,7 +210,7 @@ async def test_a_defect_of_the_reader_refuses_the_file_and_ends_nothing(part: st
     assert file.load() == "good"
     watching = asyncio.create_task(file.run(use))
     try:
-        path.write_text("bad")
+        replace(path, "bad")
         await eventually(lambda: file.refused)
         assert file.refused is not None
         assert file.refused.kind == "defect"
@@ -190,9 +218,35 @@ async def test_a_defect_of_the_reader_refuses_the_file_and_ends_nothing(part: st
         labels = {"file": "unit", "reason": "defect"}
         since = prometheus_client.REGISTRY.get_sample_value("headrace_file_refused_since_seconds", labels)
         assert since == file.refused.since
-        path.write_text("better")
+        replace(path, "better")
         await eventually(lambda: used)
         assert used == ["better"]
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_a_file_that_is_emptied_to_be_written_is_not_taken_for_empty(tmp_path: Path) -> None:
+    """An empty keys file lets nobody in, and an editor empties it for a moment."""
+    path = tmp_path / "keys.yaml"
+    path.write_text(KEYS)
+    clock = SteppedClock()
+    file = WatchedFile("unit", path, keys_file.read, interval_s=1.0, clock=clock)
+    file.load()
+    used: list[object] = []
+    watching = asyncio.create_task(file.run(used.append))
+    try:
+        path.write_text("")
+        await clock.step()
+        path.write_text(KEYS.replace("id: a", "id: b"))
+        await clock.step()
+        assert len(used) == 1
+        assert used[0].find("x").key_id == "b"
+        path.write_text("")
+        await clock.step()
+        assert len(used) == 1
+        await clock.step()
+        assert len(used) == 2
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
