@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.adapters import keys_file
 from gateway.adapters.http.asgi_app import AsgiApp, Routes
+from gateway.adapters.http.cors import Cors
 from gateway.adapters.http.generating import GeneratingEndpoint, HttpLimits
 from gateway.adapters.http.info_endpoints import MODELS_PATH, DocsEndpoints, HealthEndpoints, ModelsEndpoints
 from gateway.adapters.http.server import HttpServer
@@ -52,11 +53,12 @@ async def build(config: GatewayConfig) -> Service:
     catalog = ModelCatalog(router, SYSTEM, config.models_s, config.answer_model)
     service.background("models", catalog.run())
 
-    servicer = GatewayServicer(admission, request_pipeline, router, Meter("grpc"))
+    servicer = GatewayServicer(admission, request_pipeline, router, Meter("grpc"), catalog)
     gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, service.server.grpc)
 
     routes = _routes(config, service, admission, request_pipeline, router=router, catalog=catalog)
-    asgi_app = AsgiApp(routes, Meter("http"), closing=lambda: service.state is State.DRAINING)
+    cors = Cors(config.cors_origins)
+    asgi_app = AsgiApp(routes, Meter("http"), closing=lambda: service.state is State.DRAINING, cors=cors)
     http = HttpServer(asgi_app, config.http, config.stall_s)
     service.background("http_server", http.run())
     service.starting("http", http.started())

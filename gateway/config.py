@@ -35,6 +35,8 @@ class GatewayConfig(ProcessConfig):
     body_timeout_s: Positive = 30.0
     # The time a request gets; a caller may ask for less, never for more.
     deadline_s: Positive = 600.0
+    # Origins whose web pages may call ("https://app.example.org", comma-separated), or "*" for all; empty: none.
+    cors_origins: tuple[str, ...] = ()
     # A client that takes nothing of its answer for so long is disconnected.
     stall_s: Positive = 60.0
     # A stream that is silent for so long gets a comment; one that has not begun by twice that time begins then.

@@ -12,6 +12,7 @@ from gateway.adapters.metrics import Meter
 from gateway.core.admission import Admission
 from gateway.core.generation_checks import check_generation
 from gateway.core.keys import Caller
+from gateway.core.model_catalog import ModelCatalog
 from gateway.core.ports import Router
 from gateway.core.request_pipeline import AdmittedRequest, RequestPipeline
 from gateway.core.request_usage import RequestUsage
@@ -27,7 +28,15 @@ _MODELS_TIMEOUT_S = 5.0
 class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     """Answers for one gateway."""
 
-    def __init__(self, admission: Admission, request_pipeline: RequestPipeline, router: Router, meter: Meter) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        request_pipeline: RequestPipeline,
+        router: Router,
+        meter: Meter,
+        catalog: ModelCatalog,
+    ) -> None:
+        self._catalog = catalog
         self._admission = admission
         self._pipeline = request_pipeline
         self._router = router
@@ -37,6 +46,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
         """See the contract."""
         caller = self._authenticate(context)
         check_generation(request.generation)
+        self._catalog.check(request.generation.model, (request.generation,))
         scope = telemetry.current_scope()
         assert scope is not None  # the server's interceptor has set it
         deadline = self._admission.deadline(context.time_remaining())

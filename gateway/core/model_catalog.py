@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
+from gateway.core.context_check import check_context
 from gateway.core.ports import Router
+from headrace.common.v1.generation_pb2 import Generation
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
 from mesh.errors import MeshError
@@ -39,10 +41,11 @@ class ModelCatalog:
         """Take these in the place of what was known."""
         self._models = {model.name: model for model in models}
 
-    def max_context(self, name: str) -> int:
-        """The longest context of any deployment that may answer, in tokens; 0 where that is not known."""
+    def check(self, name: str, generations: Sequence[Generation]) -> None:
+        """Raises InvalidArgument where no deployment of the model could hold the prompts."""
         model = self._models.get(name)
-        return model.max_context_length if model is not None else 0
+        if model is not None:
+            check_context(generations, model.max_context_length)
 
     def name_in_answer(self, asked: str, answered: str) -> str:
         """What the answer calls its model."""

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
+from gateway.adapters.http.cors import Cors
 from gateway.adapters.http.exchange import Exchange, Message, Receive, RequestRefused, Send
 from gateway.adapters.metrics import Meter
 from gateway.core.openai.errors import ErrorDetail, Refusal, refusal_of
@@ -25,6 +26,7 @@ Routes: TypeAlias = Mapping[str, Mapping[str, Handler]]
 # Both travel on in headers and gRPC metadata, which carry ASCII without control characters.
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_NO_ORIGINS: Final = Cors(())
 # Asked every second by everyone.
 _QUIET: Final = frozenset({"/healthz", "/readyz"})
 
@@ -32,11 +34,12 @@ _QUIET: Final = frozenset({"/healthz", "/readyz"})
 class AsgiApp:
     """One application. `closing` says whether connections should end with their next answer."""
 
-    def __init__(self, routes: Routes, meter: Meter, closing: Callable[[], bool]) -> None:
+    def __init__(self, routes: Routes, meter: Meter, closing: Callable[[], bool], cors: Cors = _NO_ORIGINS) -> None:
         self._routes = routes
         self._prefixes = tuple(path for path in routes if path.endswith("/"))
         self._meter = meter
         self._closing = closing
+        self._cors = cors
 
     async def __call__(self, asgi: Message, receive: Receive, send: Send) -> None:
         """See ASGI. Raises nothing."""
@@ -46,8 +49,13 @@ class AsgiApp:
             _plain(exchange.header(b"x-request-id"), _REQUEST_ID),
             _plain(exchange.header(b"traceparent"), _TRACEPARENT),
         )
+        exchange.always = self._cors.headers(exchange.headers)
         try:
-            await self._find(exchange)(exchange)
+            allowed = self._cors.preflight(exchange.method, exchange.headers)
+            if allowed is not None:
+                await exchange.respond(204, b"", allowed)
+            else:
+                await self._find(exchange)(exchange)
         except (MeshError, RequestRefused) as error:
             await self._refuse(exchange, error)
         except asyncio.CancelledError:

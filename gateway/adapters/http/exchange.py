@@ -35,8 +35,8 @@ class Exchange:
     """What one handler works with. The fields below `usage_totals` are what the summary line is made of."""
 
     __slots__ = (
-        "_close", "_receive", "_send", "caller", "discloses", "done", "gone", "headers", "method", "model", "path",
-        "reason", "route", "scope", "status", "stream", "usage_totals",
+        "_close", "_receive", "_send", "always", "caller", "discloses", "done", "gone", "headers", "method", "model",
+        "path", "reason", "route", "scope", "status", "stream", "usage_totals",
     )  # fmt: skip
 
     def __init__(self, asgi: Message, receive: Receive, send: Send, *, close: bool) -> None:
@@ -49,6 +49,8 @@ class Exchange:
         self.headers: dict[bytes, bytes] = dict(asgi["headers"])
         self.scope: Scope
         self.usage_totals = RequestUsage()
+        # Headers of every answer.
+        self.always: Headers = []
         self.route = "none"
         self.status = 0
         self.reason = ""
@@ -72,7 +74,7 @@ class Exchange:
         """The whole body. Raises RequestRefused where it is too large or too slow."""
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > maximum:
-            raise _too_large(maximum)
+            raise too_large(maximum)
         message = await self._receive()
         if not message.get("more_body", False):
             return self._piece(message, maximum)
@@ -155,17 +157,19 @@ class Exchange:
         piece: bytes = message.get("body", b"")
         if len(piece) > maximum:
             # The rest is read and dropped: closing now would take the answer from a client that still sends.
-            raise _too_large(maximum)
+            raise too_large(maximum)
         return piece
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.status = status
+        headers += self.always
         headers.append((b"x-request-id", self.scope.request_id.encode("latin-1")))
         if self._close:
             headers.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
-def _too_large(maximum: int) -> RequestRefused:
+def too_large(maximum: int) -> RequestRefused:
+    """What a larger body is answered with."""
     message = f"The request is larger than {maximum} bytes."
     return RequestRefused(Refusal(413, ErrorDetail(message, "invalid_request_error", None, "request_too_large")))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from gateway.adapters.http.bodies import BodyReader, encoding_of
 from gateway.adapters.http.exchange import Exchange, Headers, RequestRefused
 from gateway.adapters.http.keep_alive import KeepAlive
 from gateway.core.admission import Admission, seconds_of
@@ -53,32 +54,42 @@ class GeneratingEndpoint:
         self._pipeline = request_pipeline
         self._catalog = catalog
         self._limits = limits
+        self._bodies = BodyReader(limits.max_body_bytes)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer. Raises MeshError and RequestRefused for what could not be answered and was not yet said."""
-        exchange.caller = self._admission.authenticate(exchange.header(b"authorization"), exchange.header(b"x-api-key"))
+        caller = self._admission.authenticate(exchange.header(b"authorization"), exchange.header(b"x-api-key"))
+        exchange.caller = caller
         _check_content_type(exchange)
-        with self._admission.shed.enter():
-            question = self._decode(await exchange.body(self._limits.max_body_bytes, self._limits.body_timeout_s))
+        encoding = encoding_of(exchange.header(b"content-encoding"))
+        with self._admission.shed.enter(), self._bodies.held() as held:
+            body = await exchange.body(self._limits.max_body_bytes, self._limits.body_timeout_s)
+            held.size = len(body)
+            question = await self._bodies.read(body, encoding, self._decode)
+            # The body is not held while it is answered.
+            del body
             exchange.model = question.model
-            deadline = self._deadline(exchange, question)
             exchange.discloses = _discloses(exchange)
             admitted = AdmittedRequest(
-                exchange.caller,
+                caller,
                 exchange.scope.request_id,
                 question.user,
                 question.generations,
-                deadline,
+                self._deadline(exchange, question),
                 whole=not question.streams,
             )
             with exchange.cancelled_with_client():
-                try:
-                    await self._answer(exchange, question, admitted)
-                except MeshError as error:
-                    exchange.reason = error.reason
-                    param = param_of(error.field, question.prompt_field, question.max_tokens_field)
-                    usage = usage_of(exchange.usage_totals.settled) if question.includes_usage else None
-                    await exchange.fail(refusal_of(error, param), _disclosed(exchange), usage)
+                await self._see_through(exchange, question, admitted)
+
+    async def _see_through(self, exchange: Exchange, question: ApiRequest, admitted: AdmittedRequest) -> None:
+        try:
+            self._catalog.check(question.model, question.generations)
+            await self._answer(exchange, question, admitted)
+        except MeshError as error:
+            exchange.reason = error.reason
+            param = param_of(error.field, question.prompt_field, question.max_tokens_field)
+            usage = usage_of(exchange.usage_totals.settled) if question.includes_usage else None
+            await exchange.fail(refusal_of(error, param), _disclosed(exchange), usage)
 
     async def _answer(self, exchange: Exchange, question: ApiRequest, admitted: AdmittedRequest) -> None:
         try:

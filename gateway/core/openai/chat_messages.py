@@ -13,6 +13,7 @@ from mesh.errors import InvalidArgument
 _URL_SCHEMES: Final = ("https://", "data:image/")
 # What other servers put into their answers and clients send back: nothing here reads it.
 Unread = Annotated[Any, NO_EFFECT]
+MAX_MESSAGES: Final = 8192
 Name = Annotated[str, Meta(max_length=256)]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from gateway.core.openai.chat_messages import ChatMessage, to_message
+from gateway.core.openai.chat_messages import MAX_MESSAGES, ChatMessage, to_message
 from gateway.core.openai.effects import NO_EFFECT, Unsupported
 from gateway.core.openai.sampling import CommonRequest, TokenCount, check_stream_options, to_sampling
 from gateway.core.openai.tools import (
@@ -25,7 +25,7 @@ from mesh.errors import InvalidArgument
 class ChatCompletionRequest(CommonRequest, kw_only=True):
     """The body of POST /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None

@@ -110,7 +110,11 @@ def _type(error: MeshError) -> str:
 
 
 def _message(error: MeshError, param: str | None) -> str:
+    message = error.message
     # Nodes begin with the field as the contract spells it.
     if error.field is not None and param is not None:
-        return error.message.replace(f"{error.field}: ", f"Invalid '{param}': ", 1)
-    return error.message
+        message = message.replace(f"{error.field}: ", f"Invalid '{param}': ", 1)
+    if error.reason == "CONTEXT_TOO_LONG":
+        # The words by which clients tell this error from others.
+        return f"This model's maximum context length is exceeded. {message}"
+    return message
