@@ -79,7 +79,7 @@ def read_shape(path: Path) -> tuple[ModelShape, str]:
 def _json(file: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SizingError(f"{file.name}: not JSON: {error}") from error
     if not isinstance(config, dict):
         raise SizingError(f"{file.name}: not an object")

@@ -43,11 +43,14 @@ class _Fields:
 
 def shape_of(config: Mapping[str, Any]) -> ModelShape:
     """Read a Hugging Face `config.json`. Raises SizingError, naming the field that is missing or not planned for."""
-    text = _Fields(config.get("text_config", config))
+    text = _Fields(_object(config, "text_config") or config)
     hidden, heads = text.positive("hidden_size"), text.positive("num_attention_heads")
     layers = text.positive("num_hidden_layers")
     experts = text.number("num_local_experts", "num_experts", "n_routed_experts", default=0)
     intermediate = text.number("intermediate_size", default=4 * hidden)
+    active = text.number("num_experts_per_tok", default=2) if experts else 0
+    if active > experts:
+        raise SizingError(f"config: num_experts_per_tok is {active}, there are {experts} experts")
     expert_width = text.number("moe_intermediate_size", default=intermediate) if experts else 0
     shared = expert_width * text.number("n_shared_experts", default=0)
     shared = text.number("shared_expert_intermediate_size", default=shared)
@@ -64,7 +67,7 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
         # Gemma's config leaves it out, tied being its default.
         tied=bool(text.fields.get("tie_word_embeddings", _kind(text).startswith("gemma"))),
         experts=experts,
-        active_experts=text.number("num_experts_per_tok", default=2) if experts else 0,
+        active_experts=active,
         expert_intermediate=expert_width,
         shared_intermediate=shared if experts else 0,
         dense_layers=_dense_layers(text, layers) if experts else 0,
@@ -73,6 +76,13 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
         cacheless_layers=cacheless,
         latent=_latent(text),
     )
+
+
+def _object(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = config.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise SizingError(f"config: {name} is not an object")
+    return value
 
 
 def _kind(text: _Fields) -> str:
@@ -127,13 +137,13 @@ def _windows(text: _Fields, layers: int) -> tuple[int, int, int]:
 
 def precision_of(config: Mapping[str, Any]) -> str:
     """How a checkpoint holds its weights, by its own `quantization_config` or dtype."""
-    quantization = config.get("quantization_config") or {}
+    quantization = _object(config, "quantization_config")
     method = str(quantization.get("quant_method", ""))
     if method in ("fp8", "fbgemm_fp8"):
         return "fp8"
     bits = quantization.get("bits", 4 if quantization.get("load_in_4bit") or method == "mxfp4" else None)
     if bits in (4, 8):
         return f"int{bits}"
-    text = config.get("text_config", config)
+    text = _object(config, "text_config") or config
     named = str(config.get("dtype", config.get("torch_dtype", text.get("dtype", text.get("torch_dtype", "bfloat16")))))
     return named if named in WEIGHT_BYTES else "bfloat16"

@@ -11,6 +11,8 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
+from mesh.server import AddressTaken
+
 _log = structlog.get_logger()
 _BACKLOG: Final = 2048
 # Longer than Envoy keeps idle connections to a gateway, so that it is Envoy that closes them.
@@ -24,7 +26,7 @@ class HttpServer:
     """One listener. Bound when made, so that a taken address is found out at once."""
 
     def __init__(self, application: Any, address: str, stall_s: float) -> None:
-        """Bind to host:port. Raises OSError when the address is taken."""
+        """Bind to host:port. Raises AddressTaken."""
         self._socket = _bind(address, stall_s)
         config = uvicorn.Config(
             application,
@@ -102,5 +104,5 @@ def _bind(address: str, stall_s: float) -> socket.socket:
         listener.bind((host, int(port)))
     except OSError as error:
         listener.close()
-        raise OSError(f"cannot listen on {address}: {error.strerror}") from error
+        raise AddressTaken(address, "HTTP", error.strerror) from error
     return listener

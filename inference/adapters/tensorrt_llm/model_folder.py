@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inference.adapters.model_files import missing_model
+
 # Other weights or another tokenizer make another revision.
 _HASHED = ("*.safetensors", "config.json", "generation_config.json", "hf_quant_config.json", "tokenizer*.json")
 
@@ -24,6 +26,8 @@ class ModelFolder:
 
 def read_folder(path: Path) -> ModelFolder:
     """Raises ValueError, naming the file, for what is missing or not as expected."""
+    if not path.exists():
+        raise ValueError(f"model_path: {missing_model(path)}")
     config = _json(path / "config.json")
     generation = _json(path / "generation_config.json") if (path / "generation_config.json").exists() else {}
     text = config.get("text_config", config)

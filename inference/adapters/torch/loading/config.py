@@ -90,15 +90,24 @@ class ModelConfig:
                 raise ModelError(f"{self.name}: {name} is {getattr(self, name)}")
         if self.heads % self.kv_heads:
             raise ModelError(f"{self.name}: {self.heads} heads cannot share {self.kv_heads} key-value heads")
+        if self.experts is not None and not 0 < self.experts.active <= self.experts.count:
+            raise ModelError(f"{self.name}: {self.experts.active} of {self.experts.count} experts for a token")
+        beyond = next((token for token in self.eos_ids if not 0 <= token < self.vocab_size), None)
+        if beyond is not None:
+            raise ModelError(f"{self.name}: eos_token_id {beyond} is none of {self.vocab_size} tokens")
+        self._check_rotation()
+
+    def _check_rotation(self) -> None:
         if self.rotary_dims % 2 or not 0 < self.rotary_dims <= self.head_dim:
             raise ModelError(
                 f"{self.name}: {self.rotary_dims} of a head's {self.head_dim} dimensions cannot be rotated"
             )
-        if self.experts is not None and not 0 < self.experts.active <= self.experts.count:
-            raise ModelError(f"{self.name}: {self.experts.active} of {self.experts.count} experts for a token")
-        factors = self.rope_scaling.factors if self.rope_scaling is not None else ()
+        scaling = self.rope_scaling or RopeScaling("linear")
+        factors = scaling.factors
         if factors and len(factors) != self.rotary_dims // 2:
             raise ModelError(f"{self.name}: {len(factors)} rope factors for {self.rotary_dims // 2} frequencies")
+        if not all(0 < factor < math.inf for factor in (scaling.factor, *factors)):
+            raise ModelError(f"{self.name}: rope factors that are not above 0")
 
     @property
     def group(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import MOST_LAYERS, Architecture, Experts, ModelConfig
-from .errors import UnknownArchitecture, UnsupportedModel
+from .errors import ModelError, UnknownArchitecture, UnsupportedModel
 from .folder_fields import Fields
 from .folder_rope import Rope, read_rope
 
@@ -66,8 +66,9 @@ _FAMILIES |= dict.fromkeys(("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration
 
 def read_config(path: Path, root: dict[str, Any], generation: dict[str, Any]) -> ModelConfig:
     """The config of the folder `path`, from config.json and generation_config.json. Raises ModelError."""
-    named = (root.get("architectures") or [None])[0]
-    family = _FAMILIES.get(named)
+    architectures = root.get("architectures")
+    named = architectures[0] if isinstance(architectures, list) and architectures else None
+    family = _FAMILIES.get(str(named))
     if family is None:
         known = ", ".join(_FAMILIES)
         raise UnknownArchitecture(f"{path.name}: architecture {named!r}; known are {known}")
@@ -80,7 +81,7 @@ def read_config(path: Path, root: dict[str, Any], generation: dict[str, Any]) ->
     rope = read_rope(data, family.kind, family.theta)
     config = _config(path.name, data, family, rope)
     tied = data.flag("tie_word_embeddings", whole.flag("tie_word_embeddings", family.kind == "gemma3"))
-    return replace(config, tied=tied, eos_ids=_eos(generation.get("eos_token_id"), root, data))
+    return replace(config, tied=tied, eos_ids=_eos(path, generation, root, data))
 
 
 def _config(name: str, data: Fields, family: _Family, rope: Rope) -> ModelConfig:
@@ -184,7 +185,10 @@ def _experts(data: Fields, kind: Architecture, layers: int) -> Experts | None:
     )
 
 
-def _eos(named: Any, root: Mapping[str, Any], data: Fields) -> tuple[int, ...]:
-    for value in (data.get("eos_token_id"), root.get("eos_token_id")):
-        named = value if named is None else named
-    return tuple(int(token) for token in (named if isinstance(named, list) else [named] if named is not None else []))
+def _eos(path: Path, generation: Mapping[str, Any], root: Mapping[str, Any], data: Fields) -> tuple[int, ...]:
+    values = (generation.get("eos_token_id"), data.get("eos_token_id"), root.get("eos_token_id"))
+    named: Any = next((value for value in values if value is not None), [])
+    tokens = named if isinstance(named, list) else [named]
+    if not all(isinstance(token, int) and not isinstance(token, bool) for token in tokens):
+        raise ModelError(f"{path.name}: eos_token_id {named!r} is no token's number, nor a list of them")
+    return tuple(tokens)

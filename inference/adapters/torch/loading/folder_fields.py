@@ -42,7 +42,7 @@ _OF_THE_NETWORK = re.compile(
     r"|mamba|state|lora|logit|sparse|mlp|ffn|qk|kv_|block|dim_model|intermediate|width|depth|quant|compress"
 )
 # Of these a 1 changes nothing either.
-_ONE_IS_NEUTRAL = re.compile(r"scal|multiplier|factor|pct|pretraining_tp|residual|interval|step")
+_ONE_IS_NEUTRAL = re.compile(r"scal|multiplier|factor|pct|residual|interval|step|_mod$")
 
 
 class Fields:

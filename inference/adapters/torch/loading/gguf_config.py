@@ -71,7 +71,8 @@ class GgufFields:
         for key, value in self._file.metadata.items():
             name = key.removeprefix(self._prefix)
             scale = re.search(r"scale|factor|multiplier", name) is not None
-            if key.startswith(self._prefix) and name not in _READ and value and not (scale and value == 1):
+            read = name in _READ or (name == "attention.sliding_window_pattern" and self._prefix == "gemma3.")
+            if key.startswith(self._prefix) and not read and value and not (scale and value == 1):
                 raise self.refuse(name)
         if self.get("attention.causal", True) is not True:
             raise self.refuse("attention.causal")
@@ -151,12 +152,19 @@ def _vocabulary(file: GgufFile, data: GgufFields) -> int:
 
 def _eos(metadata: dict[str, Any]) -> tuple[int, ...]:
     named = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
-    return tuple(dict.fromkeys(int(metadata[key]) for key in named if key in metadata))
+    return tuple(dict.fromkeys(metadata[key] for key in named if isinstance(metadata.get(key), int)))
 
 
 def _windows(data: GgufFields, kind: Architecture, layers: int) -> tuple[int, ...]:
     window = data.count("attention.sliding_window", 0)
-    period = _GEMMA_PERIOD if kind == "gemma3" else layers + 1
+    if kind != "gemma3":
+        return (window,) * layers
+    pattern = data.get("attention.sliding_window_pattern", _GEMMA_PERIOD)
+    if isinstance(pattern, list) and len(pattern) == layers:
+        return tuple(window if windowed else 0 for windowed in pattern)
+    period = data.count("attention.sliding_window_pattern", _GEMMA_PERIOD)
+    if period < 1:
+        raise data.refuse("attention.sliding_window_pattern")
     return tuple(0 if (layer + 1) % period == 0 else window for layer in range(layers))
 
 

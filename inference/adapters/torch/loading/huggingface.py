@@ -103,9 +103,9 @@ def _tensors(file: Path) -> list[tuple[str, tuple[int, ...], int]]:
     try:
         with safe_open(file, framework="pt") as opened:
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - it has no iterator
-            unknown = {s.get_dtype() for s in slices.values()} - set(_BITS)
-            if unknown:
-                raise UnsupportedModel(f"{file.name}: weights of type {', '.join(sorted(unknown))}")
+            for name, held in slices.items():
+                if held.get_dtype() not in _BITS:
+                    raise UnsupportedModel(f"{file.name}: tensor {name} is of type {held.get_dtype()}; not supported")
             return [(name, tuple(s.get_shape()), _BITS[s.get_dtype()]) for name, s in slices.items()]
     except SafetensorError as error:
         raise TruncatedModel(f"{file.name}: {error}") from error
@@ -147,11 +147,12 @@ def _stack(path: Path, config: ModelConfig, weights: dict[str, Weight]) -> None:
         return
     for layer in sorted(config.experts.layers):
         for projection in ("gate_proj", "up_proj", "down_proj"):
-            names = [f"layers.{layer}.mlp.experts.{i}.{projection}.weight" for i in range(config.experts.count)]
-            for name in names:
+            parts = []
+            for expert in range(config.experts.count):
+                name = f"layers.{layer}.mlp.experts.{expert}.{projection}.weight"
                 if name not in weights:
                     raise ModelError(f"{path.name}: tensor {name} is missing")
-            parts = [weights.pop(name) for name in names]
+                parts.append(weights.pop(name))
             odd = next((part for part in parts if part.shape != parts[0].shape), None)
             if odd is not None:
                 raise ModelError(f"{odd.source} has shape {odd.shape}, another expert's {parts[0].shape}")
@@ -163,7 +164,7 @@ def _json(path: Path) -> dict[str, Any]:
         loaded = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ModelError(f"{path.parent.name}: {path.name} is missing") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path.parent.name}: {path.name} is not JSON: {error}") from error
     if not isinstance(loaded, dict):
         raise ModelError(f"{path.parent.name}: {path.name} is not an object")

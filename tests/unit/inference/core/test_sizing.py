@@ -264,6 +264,22 @@ def test_config_that_says_too_little_is_refused_by_field():
         shape_of({"hidden_size": 8, "num_attention_heads": 2, "vocab_size": 5})
 
 
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"hidden_size": 0}, "hidden_size is 0"),
+        ({"num_attention_heads": -1}, "num_attention_heads is -1"),
+        ({"num_experts": 4, "num_experts_per_tok": 8}, "num_experts_per_tok is 8, there are 4"),
+        ({"text_config": [1]}, "text_config is not an object"),
+        ({"kv_lora_rank": 512}, "qk_rope_head_dim is missing"),
+        ({"sliding_window": [4096]}, "sliding_window differs"),
+    ],
+)
+def test_config_that_no_model_has_is_refused_by_field(changed, named):
+    with pytest.raises(SizingError, match=named):
+        shape_of(LLAMA3_8B | changed)
+
+
 def test_need_grows_with_what_is_asked():
     shape = shape_of(LLAMA3_8B)
     small, large = need(shape, Workload(2048, 4)), need(shape, Workload(4096, 4))

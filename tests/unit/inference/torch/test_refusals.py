@@ -8,20 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gguf
-import numpy as np
 import pytest
 import torch
-from gguf import GGMLQuantizationType as Kind
 from safetensors.torch import load_file, save_file
 
 from inference.adapters.torch.loading import ModelError, UnsupportedModel, load_checkpoint
 from inference.adapters.torch.loading.folder_config import read_config
-from inference.adapters.torch.loading.gguf_weights import GgufWeight
 from inference.adapters.torch.loading.weights import rounded
 from inference.adapters.torch.runner import RunnerOptions, build_runner
 
-from .conftest import SMALL
+from .conftest import SMALL, write_model
 from .gguf_files import write_gguf
 
 # Fields of other models' configs that change the mathematics, in a Llama's.
@@ -90,6 +86,41 @@ def test_fields_that_say_nothing_are_let_be(fields: dict[str, Any], tmp_path: Pa
     assert read(tmp_path, **fields) == read(tmp_path)
 
 
+# As published, without what every config has.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "Phi3ForCausalLM": {
+        **{"attention_bias": False, "attention_dropout": 0.0, "auto_map": {"AutoConfig": "a.B"}, "embd_pdrop": 0.0},
+        **{"full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False, "mlp_bias": False, "resid_pdrop": 0.0},
+        **{"sliding_window": 262144, "use_cache": True, "original_max_position_embeddings": 4096},
+    },
+    "LlamaForCausalLM": {
+        **{"attention_bias": False, "is_llama_config": True, "mlp_bias": False, "pretraining_tp": 1},
+        **{"rope_interleaved": False, "rope_scaling": None, "rope_theta": 100000, "_attn_implementation": "sdpa"},
+        **{"transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}},
+    },
+    "Qwen3MoeForCausalLM": {
+        **{"decoder_sparse_step": 1, "max_window_layers": 48, "mlp_only_layers": [], "norm_topk_prob": True},
+        **{"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768, "output_router_logits": False},
+        **{"router_aux_loss_coef": 0.001, "sliding_window": None, "use_sliding_window": False, "rope_scaling": None},
+    },
+    "MixtralForCausalLM": {
+        **{"num_local_experts": 8, "num_experts_per_tok": 2, "router_aux_loss_coef": 0.02, "sliding_window": None},
+        **{"router_jitter_noise": 0.0, "output_router_logits": False, "attention_dropout": 0.0},
+    },
+    "Gemma3ForCausalLM": {
+        **{"attn_logit_softcapping": None, "cache_implementation": "hybrid", "final_logit_softcapping": None},
+        **{"hidden_activation": "gelu_pytorch_tanh", "rope_local_base_freq": 10000, "sliding_window_pattern": 6},
+        **{"query_pre_attn_scalar": 256, "use_bidirectional_attention": False, "sliding_window": 512},
+    },
+    "Qwen2ForCausalLM": {"max_window_layers": 28, "sliding_window": 131072, "use_mrope": False},
+}
+
+
+@pytest.mark.parametrize("named", PUBLISHED)
+def test_published_configs_are_read(named: str, tmp_path: Path) -> None:
+    assert read_config(tmp_path, {**SMALL, **PUBLISHED[named], "architectures": [named]}, {}).layers == 3
+
+
 ROPES: list[tuple[dict[str, Any], str]] = [
     ({"rope_type": "proportional", "factor": 2.0}, "rope_type 'proportional'"),
     ({"type": "mrope", "mrope_section": [8, 4, 4]}, "type 'mrope'"),
@@ -98,6 +129,7 @@ ROPES: list[tuple[dict[str, Any], str]] = [
     ({"rope_type": "yarn", "factor": -2.0, "original_max_position_embeddings": 64}, "factor -2.0"),
     ({"rope_type": "longrope", "long_factor": [1.0] * 16}, "short_factor"),
     ({"rope_type": "longrope", "long_factor": [1.0], "short_factor": [1.0]}, "1 rope factors for 16"),
+    ({"rope_type": "longrope", "long_factor": [1.0] * 16, "short_factor": [-1.0] * 16}, "not above 0"),
     ({"rope_type": "linear"}, "factor is missing"),
     ({"rope_type": "linear", "factor": "2"}, "factor '2'"),
 ]
@@ -123,6 +155,11 @@ def test_positions_that_are_not_computed_are_refused_by_name(rope: dict[str, Any
         ("head_dim", 31),
         ("tie_word_embeddings", "yes"),
         ("vocab_size", True),
+        ("eos_token_id", 10**6),
+        ("eos_token_id", "</s>"),
+        ("architectures", "LlamaForCausalLM"),
+        ("text_config", [1]),
+        ("rope_scaling", "linear"),
     ],
 )
 def test_numbers_that_no_model_has_are_refused(name: str, value: Any, tmp_path: Path) -> None:
@@ -218,24 +255,6 @@ def test_values_that_are_not_finite_are_refused_by_file_and_tensor(
         build_runner(RunnerOptions(folder, precision=precision, num_blocks=8))
 
 
-@pytest.mark.parametrize("kind", [Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q5_1, Kind.Q4_0, Kind.Q4_1])
-@pytest.mark.parametrize("precision", ["float32", "auto"])
-@pytest.mark.usefixtures("kernels")
-def test_a_damaged_block_is_refused_by_file_and_tensor(
-    llama: tuple[Path, Any], tmp_path: Path, kind: Kind, precision: Any
-) -> None:
-    """Infinity where a float or a block's scale lies."""
-    path = tmp_path / "m.gguf"
-    write_gguf(path, llama[1], "llama", kind)
-    tensor = next(t for t in gguf.GGUFReader(path).tensors if t.name == "blk.1.ffn_up.weight")
-    infinity = {Kind.F32: np.float32(np.inf).tobytes(), Kind.BF16: b"\x80\x7f"}.get(kind, np.float16(np.inf).tobytes())
-    content = bytearray(path.read_bytes())
-    content[tensor.data_offset : tensor.data_offset + len(infinity)] = infinity
-    path.write_bytes(content)
-    with pytest.raises(ModelError, match=r"m\.gguf: tensor blk\.1\.ffn_up\.weight holds values that are not finite"):
-        build_runner(RunnerOptions(path, precision=precision, num_blocks=8))
-
-
 def test_values_beyond_the_scales_of_a_precision_are_refused_by_name(llama: tuple[Path, Any], tmp_path: Path) -> None:
     name = "model.layers.0.mlp.up_proj.weight"
     folder = with_tensors(llama, tmp_path / "m", lambda tensors: tensors[name].view(-1)[5:6].fill_(1e9))
@@ -244,59 +263,6 @@ def test_values_beyond_the_scales_of_a_precision_are_refused_by_name(llama: tupl
         with pytest.raises(ModelError, match=rf"{name} holds values too large for int{bits}"):
             rounded(weight, bits)
     assert weight.dense().max() == 1e9
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("llama.logit_scale", 0.5),
-        ("llama.attention.clamp_kqv", 8.0),
-        ("llama.attention.max_alibi_bias", 8.0),
-        ("llama.attention.scale", 0.3),
-        ("llama.residual_scale", 0.2),
-        ("llama.embedding_scale", 12.0),
-        ("llama.rope.dimension_count", 16),
-        ("llama.attention.value_length", 64),
-        ("llama.rope.scaling.type", "longrope"),
-        ("llama.use_parallel_residual", True),
-        ("llama.expert_weights_scale", 2.5),
-        ("llama.attention.head_count_kv", [2, 2, 1]),
-        ("llama.attention.causal", False),
-        ("llama.attention.sliding_window_pattern", [True, False, True]),
-    ],
-)
-def test_gguf_fields_that_change_the_mathematics_are_refused_by_name(
-    llama: tuple[Path, Any], tmp_path: Path, key: str, value: Any
-) -> None:
-    write_gguf(tmp_path / "m.gguf", llama[1], "llama", fields={key: value})
-    with pytest.raises(UnsupportedModel, match=rf"m\.gguf: {key} "):
-        load_checkpoint(tmp_path / "m.gguf")
-
-
-def test_gguf_tensors_that_nothing_uses_are_refused_by_name(llama: tuple[Path, Any], tmp_path: Path) -> None:
-    for name in (
-        "blk.0.attn_sinks.weight",
-        "blk.0.ffn_gate.0.weight",
-        "position_embd.weight",
-        "blk.0.ffn_gate_inp.weight",
-    ):
-        write_gguf(tmp_path / "m.gguf", llama[1], "llama", tensors={name: np.ones(128, np.float32)})
-        with pytest.raises(UnsupportedModel, match=rf"m\.gguf: tensor {name} is not part of"):
-            load_checkpoint(tmp_path / "m.gguf")
-
-
-def test_a_cap_on_attention_is_refused_where_the_other_is_computed(tmp_path: Path) -> None:
-    """Implementations disagree on whether Gemma 3 has one."""
-    gemma = {"architectures": ["Gemma3ForCausalLM"], **SMALL}
-    assert read_config(tmp_path, gemma | {"final_logit_softcapping": 30.0}, {}).logit_softcap == 30.0
-    with pytest.raises(UnsupportedModel, match=r"attn_logit_softcapping 50\.0"):
-        read_config(tmp_path, gemma | {"attn_logit_softcapping": 50.0}, {})
-
-
-def test_gguf_soft_caps_are_computed(llama: tuple[Path, Any], tmp_path: Path) -> None:
-    write_gguf(tmp_path / "m.gguf", llama[1], "llama", fields={"llama.final_logit_softcapping": 30.0})
-    assert load_checkpoint(tmp_path / "m.gguf").config.logit_softcap == 30.0
-    assert isinstance(load_checkpoint(tmp_path / "m.gguf").weights["norm.weight"], GgufWeight)
 
 
 @pytest.mark.parametrize("precision", ["auto", "bfloat16", "fp8", "int8", "int4"])
@@ -308,3 +274,31 @@ def test_a_card_without_bfloat16_is_refused_by_name(
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     with pytest.raises(ModelError, match=f"device cuda: Tesla T4 has no bfloat16, which precision '{precision}' needs"):
         build_runner(RunnerOptions(llama[0], device="cuda", precision=precision))
+
+
+def test_a_mixture_must_have_the_experts_that_its_config_names(tmp_path: Path) -> None:
+    write_model("mixtral", tmp_path / "m")
+    assert load_checkpoint(tmp_path / "m").config.experts is not None
+    for count, said in (
+        (10**9, r"experts\.5\.gate_proj\.weight is missing"),
+        (4, r"gate\.weight has shape \(5, 128\), expected \(4, 128\)"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            load_checkpoint(with_fields(tmp_path / "m", num_local_experts=count))
+    with pytest.raises(ModelError, match="9 of 5 experts for a token"):
+        load_checkpoint(with_fields(tmp_path / "m", num_local_experts=5, num_experts_per_tok=9))
+
+
+def test_weights_of_other_types_are_refused_by_tensor(llama: tuple[Path, Any], tmp_path: Path) -> None:
+    name = "model.layers.2.mlp.down_proj.weight"
+    folder = with_tensors(llama, tmp_path / "m", lambda t: t.update({name: t[name].to(torch.float8_e4m3fn)}))
+    with pytest.raises(UnsupportedModel, match=rf"model\.safetensors: tensor {name} is of type F8_E4M3"):
+        load_checkpoint(folder)
+
+
+def test_a_cap_on_attention_is_refused_where_the_other_is_computed(tmp_path: Path) -> None:
+    """Implementations disagree on whether Gemma 3 has one."""
+    gemma = {"architectures": ["Gemma3ForCausalLM"], **SMALL}
+    assert read_config(tmp_path, gemma | {"final_logit_softcapping": 30.0}, {}).logit_softcap == 30.0
+    with pytest.raises(UnsupportedModel, match=r"attn_logit_softcapping 50\.0"):
+        read_config(tmp_path, gemma | {"attn_logit_softcapping": 50.0}, {})
