@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import NamedTuple
 
 from headrace.router.v1 import router_pb2
@@ -11,9 +10,10 @@ from mesh.errors import DeadlineExceeded, MeshError, StreamCut
 from router.core.attempt import FAILOVER, FIRST, RESUME, Attempt
 from router.core.attempts import Attempts
 from router.core.catalog import resuming_of
-from router.core.fleet import Candidate
+from router.core.joining import Joined
 from router.core.resume_buffer import ResumeBuffer
-from router.core.routed_request import Opened, Opening, Resumption
+from router.core.resuming import TEXT_IS_OFF, by_text, by_tokens
+from router.core.routed_request import Opened, Opening
 
 Message = router_pb2.GenerateResponse
 
@@ -39,8 +39,9 @@ class Answer:
         self._given = ResumeBuffer(self._profile.choices, keeps=resumes)
         # Choices that have their finish reason, in what was given and in this attempt's messages.
         self._finished: set[int] = set()
-        # Attempts that continued what another one had begun.
+        # How often an attempt continued what another had begun; and how the last one did, if it went on from text.
         self.splices = 0
+        self._joins: Joined | None = None
 
     @property
     def begun(self) -> bool:
@@ -71,14 +72,20 @@ class Answer:
         resumption = self._opening.resumption
         if resumption is not None and self._given.finished:
             self._given.without_finished(message)
+        if self._joins is not None:
+            message = self._joins.join(message)
         self._finished.update(delta.index for delta in message.deltas if delta.finish_reason)
         if message.HasField("summary"):
             if len(self._finished) < self._profile.choices:
                 error = StreamCut("the stream ended without every finish reason", reason="STREAM_CUT")
                 return await self._replace(attempt, error)
-            if resumption is not None:
+            if resumption is not None and self._joins is None:
                 usage = message.summary.usage
                 usage.completion_tokens = max(usage.completion_tokens, resumption.tokens + attempt.token_ids)
+        elif self._joins is not None and not message.deltas:
+            # Its beginning is held until it is known how it joins.
+            part = await self.read(attempt)
+            return part._replace(begins=part.begins or begins)
         return Part(attempt, message, begins)
 
     async def _replace(self, attempt: Attempt, error: MeshError) -> Part:
@@ -86,42 +93,38 @@ class Answer:
         self._attempts.failed(attempt, error)
         if not self.begun:
             return await self.open(dataclasses.replace(self._opening, cause=FAILOVER, again=True, tells_progress=True))
-        why = self._why_not_resume()
-        if why:
-            self._trace.note("resume.impossible", why)
-            raise _cut(error)
-        resumption = Resumption(self._given.emitted(), self._given.tokens, continues(attempt))
         try:
-            part = await self.open(Opening(RESUME, resumption=resumption, tells_progress=False))
+            part = await self._resume(attempt)
         except DeadlineExceeded:
             raise
         except MeshError as last:
+            # Whoever cannot go on with it hides nothing of why that was needed.
             raise _cut(error) from last
         self.splices += 1
         return part
 
-    def _why_not_resume(self) -> str:
-        if resuming_of(self._attempts.request.route.model) == "off":
-            return "the model's entry switches it off"
-        if self._profile.structured:
-            return "the answer is bound to a schema"
-        if not self._given.keeps:
-            return "the answer is too large to be remembered"
-        return "" if self._given.resumable else "the node gave no token ids"
-
-
-def continues(attempt: Attempt) -> Callable[[Candidate], bool]:
-    """Which candidates can go on where the attempt stopped: equal weights and tokenizer, and able to resume."""
-    was, revision = attempt.candidate.deployment, attempt.revision
-
-    def can(candidate: Candidate) -> bool:
-        deployment = candidate.deployment
-        # Where no revision is known, only the deployment's own replicas are taken to be equal.
-        equal = candidate.revision == revision if revision else deployment.name == was.name
-        same = (deployment.model, deployment.adapter) == (was.model, was.adapter)
-        return equal and same and candidate.can_resume
-
-    return can
+    async def _resume(self, attempt: Attempt) -> Part:
+        """Another attempt that goes on where this one stopped. Raises the error for which there is none."""
+        resumption, why = by_tokens(self._attempts.request, self._given, attempt)
+        by_words, why_not = by_text(self._attempts.request, self._given)
+        if resumption is None and by_words is None:
+            self._trace.note("resume.impossible", why if why_not in (why, TEXT_IS_OFF) else f"{why}; {why_not}")
+            raise StreamCut(why)
+        if resumption is not None:
+            try:
+                opening = Opening(RESUME, again=by_words is None, resumption=resumption, tells_progress=False)
+                return await self.open(opening)
+            except MeshError as error:
+                if by_words is None or isinstance(error, DeadlineExceeded):
+                    raise
+                self._trace.note("resume.by_text", f"nobody goes on from the tokens: {error.reason}")
+        before = self._joins
+        self._joins = Joined.after(before, attempt, self._given.text(), self._attempts.request)
+        try:
+            return await self.open(Opening(RESUME, resumption=by_words, tells_progress=False))
+        except MeshError:
+            self._joins = before
+            raise
 
 
 def _cut(error: MeshError) -> StreamCut:

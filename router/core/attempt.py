@@ -40,7 +40,7 @@ class Attempt:
 
     __slots__ = (
         *("candidate", "cause", "cost", "ended_s", "error", "first_s", "group", "outcome", "reason", "revision"),
-        *("timers", "token_ids", "usage", "_clock", "_permit", "_started", "_stream", "_tokens"),
+        *("timers", "token_ids", "usage", "_clock", "_permit", "_started", "_stream", "_summary", "_tokens"),
     )
 
     def __init__(
@@ -73,6 +73,7 @@ class Attempt:
         self._clock = clock
         self._started = clock.monotonic()
         self._tokens = 0
+        self._summary: generation_pb2.GenerationSummary | None = None
         candidate.replica.moved(1)
 
     async def read(self) -> router_pb2.GenerateResponse:
@@ -95,6 +96,10 @@ class Attempt:
             return message
         if self.first_s is None:
             self.first_s = self._clock.monotonic() - self._started
+        if message.HasField("summary"):
+            # A copy: what the caller is told may count other attempts as well.
+            self._summary = generation_pb2.GenerationSummary()
+            self._summary.CopyFrom(message.summary)
         self._tokens += tokens_of(message)
         for delta in message.deltas:
             self.token_ids += len(delta.token_ids)
@@ -104,8 +109,10 @@ class Attempt:
         """The summary came: let the stream end by itself, so that the node sees a clean one."""
         self._stream.finish()
 
-    def succeed(self, summary: generation_pb2.GenerationSummary) -> None:
-        """The answer came whole."""
+    def succeed(self) -> None:
+        """The answer came whole: its summary was read."""
+        summary = self._summary
+        assert summary is not None  # nobody ends an attempt so before its summary came
         if self._end(Outcome.OK, ""):
             self.usage = summary.usage
             self.revision = summary.revision or self.revision

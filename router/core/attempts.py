@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from headrace.common.v1 import generation_pb2
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
 from mesh.errors import DeadlineExceeded, MeshError, Outcome
@@ -88,12 +87,12 @@ class Attempts:
         self.request.trace.note("attempt.failed", f"{attempt.candidate.key}: {error.reason}: {error.message}")
         if late:
             raise DeadlineExceeded("the request's time is over") from error
-        if error.outcome is Outcome.CALLER_FAULT and not moves_on(error):
+        if error.outcome is Outcome.CALLER_FAULT and not moves_on(error) and attempt.cause != RESUME:
             raise error
 
-    def succeeded(self, attempt: Attempt, summary: generation_pb2.GenerationSummary) -> None:
+    def succeeded(self, attempt: Attempt) -> None:
         """An attempt's answer came whole."""
-        attempt.succeed(summary)
+        attempt.succeed()
         self._dispatch.stack.budget.on_outcome(Outcome.OK)
         self._count(attempt)
 

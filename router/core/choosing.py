@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mesh.clock import Clock
 from mesh.errors import DeadlineExceeded, MeshError, Outcome, Unavailable
-from router.core.attempt import Attempt
+from router.core.attempt import RESUME, Attempt
 from router.core.attempt_limits import AttemptLimits
 from router.core.fleet import Candidate
 from router.core.refusals import moves_on, passes
@@ -42,7 +42,8 @@ class Choosing:
         """Take in how an attempt failed."""
         self._tried.add(attempt.candidate.key)
         self._last = error
-        if moves_on(error):
+        # What was right in a request when it was first asked is right: who refuses to go on cannot.
+        if moves_on(error) or (attempt.cause == RESUME and error.outcome is Outcome.CALLER_FAULT):
             self._refused.add(attempt.candidate.deployment.name)
         self._passing = attempt.candidate if passes(error) and attempt.first_s is None else None
 

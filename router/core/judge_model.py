@@ -90,7 +90,7 @@ class JudgeModel:
             while True:
                 text += "".join(delta.text for delta in message.deltas if delta.index == 0)
                 if message.HasField("summary"):
-                    attempts.succeeded(attempt, message.summary)
+                    attempts.succeeded(attempt)
                     attempt.finish()
                     return text
                 message = await attempt.read()

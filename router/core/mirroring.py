@@ -76,7 +76,7 @@ class Mirrors:
             message = await attempt.read()
             while not message.HasField("summary"):
                 message = await attempt.read()
-            attempt.succeed(message.summary)
+            attempt.succeed()
             attempt.finish()
         except MeshError as error:
             outcome = error.outcome.name

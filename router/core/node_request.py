@@ -18,6 +18,9 @@ def node_request(
     generation.adapter = deployment.adapter or generation.adapter
     if resumption is not None:
         generation.resume.extend(resumption.emitted)
+        if resumption.by_text and generation.sampling.max_tokens:
+            # The node counts the text as prompt; the caller, as a part of the answer.
+            generation.sampling.max_tokens = max(1, generation.sampling.max_tokens - resumption.tokens)
     if request.logprobs and "logprobs" in deployment.capabilities:
         generation.sampling.logprobs = True
     if budget is not None and not generation.sampling.HasField("max_tokens"):

@@ -19,7 +19,18 @@ class ResumeBuffer:
     Where `keeps` is false nothing is remembered but what has ended: the answer is not going to be resumed.
     """
 
-    __slots__ = ("_bytes", "_choices", "_ids", "_texts", "finished", "keeps", "resumable", "started", "tokens")
+    __slots__ = (
+        "_bytes",
+        "_choices",
+        "_ids",
+        "_texts",
+        "finished",
+        "keeps",
+        "resumable",
+        "said_more",
+        "started",
+        "tokens",
+    )
 
     def __init__(self, choices: int, *, keeps: bool = True) -> None:
         self._choices = choices
@@ -33,6 +44,8 @@ class ResumeBuffer:
         # Token ids given out; text without ids cannot be resumed by them.
         self.tokens = 0
         self.resumable = keeps
+        # Something that is no text was begun: a tool call, or a refusal. No text can go on from there.
+        self.said_more = False
 
     def add(self, message: router_pb2.GenerateResponse) -> None:
         """Remember a message that goes out now."""
@@ -42,6 +55,8 @@ class ResumeBuffer:
                 self.finished.add(delta.index)
             if not self.keeps:
                 continue
+            if delta.tool_calls or delta.refusal:
+                self.said_more = True
             count = len(delta.token_ids)
             self.tokens += count
             if not count and not delta.finish_reason:
@@ -56,6 +71,10 @@ class ResumeBuffer:
             copies = [generation_pb2.ChoiceDelta.FromString(delta.SerializeToString()) for delta in kept]
             del message.deltas[:]
             message.deltas.extend(copies)
+
+    def text(self) -> str:
+        """What the first choice has emitted."""
+        return "".join(self._texts[0]) if self._texts else ""
 
     def emitted(self) -> tuple[generation_pb2.Generation.Emitted, ...]:
         """What each choice has emitted, for `Generation.resume`; one entry per choice, in order."""

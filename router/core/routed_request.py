@@ -38,9 +38,11 @@ class Resumption:
 
     # One entry for each choice, in order.
     emitted: tuple[generation_pb2.Generation.Emitted, ...]
-    # How many tokens that is, all choices together.
+    # How many tokens that is, all choices together; with text alone, an estimate.
     tokens: int
     suits: Callable[[Candidate], bool]
+    # From its text alone, by whatever model can; not by its token ids.
+    by_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,14 +148,14 @@ class Session:
     def _leave(self, attempt: Attempt, ready: Sequence[Message]) -> None:
         """Leave an attempt's answer behind: it was made, and is paid for."""
         if ready[-1].HasField("summary"):
-            self._attempts.succeeded(attempt, ready[-1].summary)
+            self._attempts.succeeded(attempt)
         else:
             self._attempts.abandon(attempt, "ESCALATED")
 
     def _dress(self, message: Message, attempt: Attempt) -> None:
         """Put the disclosure on the messages that carry one, and note what goes out."""
         if message.HasField("summary"):
-            self._attempts.succeeded(attempt, message.summary)
+            self._attempts.succeeded(attempt)
             self._untold = True
             if self._cascade_policy is not None:
                 self._cascade_policy.kept(attempt)

@@ -40,6 +40,10 @@ class Act:
     says: str | None = None
     # Say so often that the prompt is being read, before anything of the answer.
     progress: int = 0
+    # Its text is a refusal's.
+    refuses: bool = False
+    # What is said, token by token, by a node that goes on from a text.
+    goes_on: tuple[str, ...] = ()
     # The end of the answer is a tool call, in pieces, from this token on.
     tool_from: int | None = None
 
@@ -80,8 +84,16 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
     """One node. `acts` are used up call by call, then `default` holds."""
 
     def __init__(
-        self, name: str, revision: str = "r1", capacity: int = 8, *, context: int = 4096, account: str = ""
+        self,
+        name: str,
+        revision: str = "r1",
+        capacity: int = 8,
+        *,
+        context: int = 4096,
+        account: str = "",
+        continues: bool = False,
     ) -> None:
+        self.continues = continues
         self.name = name
         self.context = context
         self.account = account
@@ -120,6 +132,7 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
 
     async def Describe(self, request, context):
         able = pb.Capabilities(chat=True, completion=True, resume=True, logprobs=True, tools=True)
+        able.continue_text = self.continues
         card = pb.ModelCard(
             name="m",
             revision=self.revision,
@@ -164,8 +177,25 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
             self.cancelled += cancelled
             self._load_changed.set()
 
+    async def _go_on(self, generation: common.Generation, act: Act) -> AsyncIterator[pb.GenerateResponse]:
+        """Go on from a text, as a model with other tokens does; it counts the text as prompt."""
+        limit = generation.sampling.max_tokens or len(act.goes_on)
+        for i, word in enumerate(act.goes_on[:limit]):
+            if act.after is not None and i >= act.after:
+                await self._end(act)
+                return
+            yield pb.GenerateResponse(deltas=[common.ChoiceDelta(token_ids=[i], text=word)])
+        yield pb.GenerateResponse(deltas=[common.ChoiceDelta(finish_reason=common.FINISH_REASON_STOP)])
+        words = len(generation.resume[0].text.split())
+        usage = common.Usage(prompt_tokens=10 + words, completion_tokens=min(limit, len(act.goes_on)))
+        yield pb.GenerateResponse(summary=common.GenerationSummary(usage=usage, model="m", revision=self.revision))
+
     async def _answer(self, request: pb.GenerateRequest, act: Act) -> AsyncIterator[pb.GenerateResponse]:
         generation = request.generation
+        if act.goes_on and generation.resume and not generation.resume[0].token_ids:
+            async for message in self._go_on(generation, act):
+                yield message
+            return
         prompt = generation.prompt.text or generation.prompt.chat.messages[-1].content[0].text
         resumed = _check_resume(prompt, generation)
         given = Count()
@@ -202,6 +232,8 @@ class FakeNode(inference_pb2_grpc.InferenceServicer):
             if act.tool_from is not None and at >= act.tool_from:
                 head = {"id": "c1", "name": "f"} if at == act.tool_from else {}
                 delta.tool_calls.add(index=0, arguments_json=text_of(part), **head)
+            elif act.refuses:
+                delta.refusal = text_of(part)
             else:
                 delta.text = text_of(part) if act.says is None else act.says
             at += len(part)

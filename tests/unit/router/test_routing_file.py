@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from mesh.yaml_source import FileErrors
 from router.adapters.routing_file import read
+from router.core.catalog import resuming_of
 
 GOOD = """\
 deployments:
@@ -39,6 +40,17 @@ def test_a_good_file_is_read_and_versioned_by_content(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "meant"),
+    [("tokens", "tokens"), ("text", "text"), ("off", "off"), ("false", "off"), ("true", "tokens"), ('"off"', "off")],
+)
+def test_how_answers_are_resumed_is_a_word_which_yaml_may_read_as_a_truth(tmp_path, written, meant) -> None:
+    path = tmp_path / "router.yaml"
+    path.write_text(f"{GOOD}    resume: {written}\n    commit: whole\n")
+    (model,) = read(path).catalog.models
+    assert (resuming_of(model), model.commit) == (meant, "whole")
+
+
+@pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
         ("model: m\n    cap", "modle: m\n    cap", 4, "modle"),
@@ -50,6 +62,8 @@ def test_a_good_file_is_read_and_versioned_by_content(tmp_path) -> None:
         ("chain: [small, large]", "chain: [small, large]\n    needs: [tools]", 9, "'large' lacks"),
         ("chain: [small, large]", "chain: [small]\n    cascade: {calibration: c.json}", 10, "at least two"),
         ("chain: [small, large]", "chain: [small]\n    strategy: luck", 10, "Invalid enum value"),
+        ("chain: [small, large]", "chain: [small]\n    resume: words", 10, "Invalid enum value"),
+        ("chain: [small, large]", "chain: [small]\n    commit: half", 10, "Invalid enum value"),
         ("chain: [small, large]", "chain: [small]\n    strategy: keyword", 8, "need each other"),
         ("chain: [small, large]", "chain: [small]\n    shadow: {deployment: small}", 10, "asked twice"),
         (
