@@ -31,6 +31,8 @@ _MIN_INTERVAL_S = 0.01
 _CALM_STREAMS = 4
 _GATHER_PER_STREAM_S = 0.002
 _GATHER_AT_MOST_S = 0.020
+# What a message may gather while its caller takes none; further on the engine waits. gRPC refuses messages of 4 MB.
+_GATHERED_BYTES = 256 << 10
 
 
 class Servicer(InferenceServicer):
@@ -82,7 +84,8 @@ class Servicer(InferenceServicer):
             check_generation(request.generation, card.capabilities)
             seconds = context.time_remaining()
             deadline = None if seconds is None else time.monotonic() + seconds
-            outbox = Outbox(self._engine.generate(ChatRequest(request.context, request.generation, deadline)))
+            asked = ChatRequest(request.context, request.generation, deadline)
+            outbox = Outbox(self._engine.generate(asked), weigh=_bytes_of, most=_GATHERED_BYTES)
             ends = None if seconds is None else asyncio.get_running_loop().time() + seconds
             gather_s = 0.0
             while gathered := await _take(outbox, gather_s, ends):
@@ -203,6 +206,11 @@ class Servicer(InferenceServicer):
         if self._adapters is None:
             raise Unimplemented(f"engine {self._engine_name!r} loads no adapters")
         return self._adapters
+
+
+def _bytes_of(event: ChatEvent) -> int:
+    # What a message costs in memory beside its content.
+    return event.ByteSize() + 256
 
 
 async def _take(outbox: Outbox[ChatEvent], gather_s: float, ends: float | None) -> list[ChatEvent]:

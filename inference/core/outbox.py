@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -12,12 +12,18 @@ T = TypeVar("T")
 class Outbox(Generic[T]):
     """Gathers events while the writer is busy, so that one message carries them all.
 
-    One producer task fills it; it never waits for the writer, and what is gathered is bounded by the answer's length.
+    One producer task fills it. It waits where `most` is reached, measured by `weigh`, until the writer has taken what
+    there is; so what is gathered is below `most` but for the last event, however long the writer takes.
     """
 
-    def __init__(self, events: AsyncIterator[T]) -> None:
+    def __init__(self, events: AsyncIterator[T], *, weigh: Callable[[T], int], most: int) -> None:
+        self._weigh = weigh
+        self._most = most
         self._gathered: list[T] = []
+        self._weight = 0
         self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
         self._task = asyncio.create_task(self._fill(events))
 
     async def closed(self) -> None:
@@ -29,12 +35,14 @@ class Outbox(Generic[T]):
     async def take(self, gather_s: float) -> list[T]:
         """All events so far, at least one; an empty list at the end. Raises what the producer raised.
 
-        Waits up to `gather_s` seconds for more, unless the producer has ended.
+        Waits up to `gather_s` seconds for more, unless the producer has ended or waits for room.
         """
         await self._changed.wait()
-        if gather_s > 0 and not self._task.done():
+        if gather_s > 0 and not self._task.done() and self._room.is_set():
             await asyncio.wait([self._task], timeout=gather_s)
         gathered, self._gathered = self._gathered, []
+        self._weight = 0
+        self._room.set()
         if not self._task.done():
             self._changed.clear()
         elif not gathered:
@@ -46,6 +54,10 @@ class Outbox(Generic[T]):
         try:
             async for event in events:
                 self._gathered.append(event)
+                self._weight += self._weigh(event)
                 self._changed.set()
+                if self._weight >= self._most:
+                    self._room.clear()
+                    await self._room.wait()
         finally:
             self._changed.set()

@@ -28,6 +28,7 @@ def assemble(
         credentials=Credentials(settings.api_key, settings.api_key_file),
         card=card(settings, usual),
         base_url=settings.base_url,
+        max_answer_bytes=settings.max_answer_bytes,
         max_running=settings.max_running,
     )
     return ChatBackend(engine, default_model=settings.upstream_model)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
 import aiohttp
 
-from headrace.common.v1.generation_pb2 import ChoiceDelta, GenerationSummary
 from headrace.inference.v1.inference_pb2 import ModelCard
 from inference.adapters.providers.credentials import Credentials
 from inference.adapters.providers.transport import Transport
@@ -19,9 +18,9 @@ from inference.core.chat_port import ChatEvent, ChatRequest
 from inference.core.meter import RateMeter
 from inference.core.port import EngineLoad
 from inference.core.providers import failures
-from inference.core.providers.chunks import BadChunk
-from inference.core.providers.dialect import Dialect, Reader
-from inference.core.providers.sse import SseError, SseEvent, SseParser
+from inference.core.providers.answer_stream import AnswerStream
+from inference.core.providers.bound import Bound
+from inference.core.providers.dialect import Dialect
 from mesh.errors import MeshError, ResourceExhausted, Unavailable
 
 _READ: Final = 16 << 10
@@ -40,6 +39,7 @@ class ProviderEngine:
         credentials: Credentials,
         card: ModelCard,
         base_url: str,
+        max_answer_bytes: int,
         max_running: int,
     ) -> None:
         self._dialect = dialect
@@ -47,6 +47,7 @@ class ProviderEngine:
         self._credentials = credentials
         self._card = card
         self._base_url = base_url
+        self._max_answer_bytes = max_answer_bytes
         self._max_running = max_running
         self._running = 0
         self._meter = RateMeter()
@@ -89,58 +90,22 @@ class ProviderEngine:
             self._running -= 1
 
     async def _answer(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-        call, reader = self._dialect.call(request), self._dialect.reader(request)
-        parser, unread = SseParser(), None
+        call = self._dialect.call(request)
+        bound = Bound(request.generation.sampling, self._card.context_length, self._max_answer_bytes)
+        stream = AnswerStream(self._dialect.reader(request), bound)
         async with self._transport.post(call, self._credentials.key()) as body:
-            async with aclosing(self._events(body, parser, reader)) as events:
-                async for event in events:
-                    try:
-                        deltas = reader.take(event)
-                    except BadChunk as error:
-                        # One that cannot be read need not end an answer that comes to its own end all the same.
-                        if unread is not None:
-                            raise
-                        unread = error
-                        continue
-                    for delta in deltas:
-                        self._meter.add(1, time.monotonic())
-                        yield delta
-                    if reader.done:
-                        break
-            try:
-                last, summary = _end(parser, reader)
-            except MeshError as error:
-                raise (unread or error) from error
+            ends: float | None = None
+            while not stream.over and (chunk := await _read(body, ends)):
+                for delta in stream.feed(chunk):
+                    self._meter.add(1, time.monotonic())
+                    yield delta
+                if ends is None and stream.whole:
+                    ends = asyncio.get_running_loop().time() + _LINGER_S
+            # Leaving closes a connection that is not read to its end, and with it the provider's work.
+        last, summary = stream.end()
         for delta in last:
             yield delta
         yield summary
-
-    async def _events(
-        self, body: aiohttp.StreamReader, parser: SseParser, reader: Reader
-    ) -> AsyncGenerator[SseEvent, None]:
-        """The stream's events until it ends, or until nothing of the answer is missing and the server lingers."""
-        ends: float | None = None
-        try:
-            while chunk := await _read(body, ends):
-                for event in parser.feed(chunk):
-                    yield event
-                if ends is None and reader.whole:
-                    ends = asyncio.get_running_loop().time() + _LINGER_S
-        except SseError as error:
-            raise failures.Malformed(str(error)) from error
-
-
-def _end(parser: SseParser, reader: Reader) -> tuple[list[ChoiceDelta], GenerationSummary]:
-    """The answer's end, with what stands in an event whose empty line is missing. Raises MeshError."""
-    gained: Sequence[ChoiceDelta] = ()
-    try:
-        if not reader.done and (event := parser.finish()) is not None:
-            gained = reader.take(event)
-    except (SseError, failures.Malformed):
-        # Cut within the event: the reader knows whether anything is missing.
-        gained = ()
-    last, summary = reader.end()
-    return [*gained, *last], summary
 
 
 async def _read(body: aiohttp.StreamReader, ends: float | None) -> bytes:

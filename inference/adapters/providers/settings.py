@@ -38,6 +38,8 @@ class ProviderSettings:
     # What to do with a sampling field that the provider has no word for.
     unsupported: Literal["refuse", "drop"] = "refuse"
     max_running: Count = 64
+    # An answer that grows beyond it is ended for its length, whatever the caller's limit is.
+    max_answer_bytes: Count = 16 << 20
     # Until a connection to the provider stands. How long its answer may take, and be silent, is the business of the
     # caller's deadline and of the router's timers.
     connect_s: Timer = 5.0

@@ -99,6 +99,10 @@ class AnthropicReader:
         lost = [self._lost(index, text) for index, text in self._halves.lost()]
         return lost + self._choices.end(), pb.GenerationSummary(usage=_to_usage(self._usage))
 
+    def cut(self) -> tuple[list[pb.ChoiceDelta], pb.GenerationSummary]:
+        """See Reader."""
+        return self._choices.cut(), pb.GenerationSummary(usage=_to_usage(self._usage))
+
     def _gained(self, event: _Event) -> pb.ChoiceDelta | None:
         if event.type == "content_block_start" and event.content_block is not None:
             return self._start(event.index, event.content_block)

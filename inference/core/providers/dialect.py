@@ -50,6 +50,10 @@ class Reader(Protocol):
         """
         ...
 
+    def cut(self) -> tuple[Sequence[ChoiceDelta], GenerationSummary]:
+        """The same where the node ends the answer: what is not over ends for its length. Usage as far as known."""
+        ...
+
 
 class Dialect(Protocol):
     """One kind of provider."""

@@ -128,6 +128,10 @@ class GeminiReader:
         lost = [pb.ChoiceDelta(index=index, text=text) for index, text in self._halves.lost()]
         return lost + self._choices.end(), pb.GenerationSummary(usage=self._usage)
 
+    def cut(self) -> tuple[list[pb.ChoiceDelta], pb.GenerationSummary]:
+        """See Reader."""
+        return self._choices.cut(), pb.GenerationSummary(usage=self._usage)
+
     def _blocked(self, reason: str) -> list[pb.ChoiceDelta]:
         for index in range(self._expected):
             self._choices.finish(index, pb.FINISH_REASON_CONTENT_FILTER)

@@ -121,6 +121,10 @@ class OpenAIReader:
             raise failures.ended_early(_DONE)
         return self._missing() + self._choices.end(), pb.GenerationSummary(usage=self._usage)
 
+    def cut(self) -> tuple[list[pb.ChoiceDelta], pb.GenerationSummary]:
+        """See Reader."""
+        return self._choices.cut(), pb.GenerationSummary(usage=self._usage)
+
     def _missing(self) -> list[pb.ChoiceDelta]:
         missing = [
             pb.ChoiceDelta(index=index, tool_calls=pieces)

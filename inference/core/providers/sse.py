@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_LINE: Final = 1 << 20
-MAX_EVENT: Final = 4 << 20
+MAX_EVENT: Final = 2 << 20
 _BOM: Final = b"\xef\xbb\xbf"
 
 

@@ -51,6 +51,8 @@ class Server:
     # Set when the caller's end of a connection is gone.
     left: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
+    # Bytes that the caller's end, or the kernel for it, has taken.
+    sent: int = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -68,6 +70,7 @@ class Server:
                 else:
                     writer.write(step)
                     await writer.drain()
+                    self.sent += len(step)
         except ConnectionError:
             self.left.set()
         finally:

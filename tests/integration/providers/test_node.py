@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
 
@@ -12,8 +14,12 @@ from mesh.channel import open_channel
 from ops.drills.provider.app import ProviderOptions
 from ops.drills.provider.faults import Fault, Kind
 from tests.integration.providers.nodes import provider_node
+from tests.integration.providers.serving import EVENTS, event, serving
 from tests.integration.router.harness import until
 from tests.unit.inference.providers.asking import USER, chat_request
+
+# No bound of the answer itself is reached.
+_UNBOUNDED = {"MAX_ANSWER_BYTES": str(1 << 30), "CONTEXT_LENGTH": str(1 << 24)}
 
 
 async def test_a_provider_is_a_node_like_any_other() -> None:
@@ -63,6 +69,31 @@ async def test_replicas_of_one_account_say_so() -> None:
     assert accounts[0] == accounts[1] != accounts[2]
     assert all(accounts)
     assert not any("sk-" in str(card) for card in cards)
+
+
+async def test_a_caller_that_takes_nothing_holds_the_provider_up() -> None:
+    """Nothing is gathered beyond a bound, on no hop; and taken later, the answer is whole."""
+    words = event({"choices": [{"index": 0, "delta": {"content": "x" * 15_000}}]})
+    end = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + event("[DONE]")
+    count = 3200
+    async with (
+        serving(EVENTS, *[words] * count, end) as server,
+        provider_node("remote", ProviderOptions(), BASE_URL=server.url, **_UNBOUNDED) as node,
+        open_channel(node.address) as channel,
+    ):
+        call = InferenceStub(channel).Generate(_asked()).__aiter__()
+        first = await anext(call)
+        # What the provider could send comes to a stop long before its end.
+        seen = -1
+        while seen != server.sent:
+            seen = server.sent
+            await asyncio.sleep(0.5)
+        assert 0 < seen < count * len(words) / 2
+        messages = [first] + [message async for message in call]
+    deltas = [delta for message in messages for delta in message.deltas]
+    assert sum(len(delta.text) for delta in deltas) == count * 15_000
+    assert deltas[-1].finish_reason == common.FINISH_REASON_STOP
+    assert max(message.ByteSize() for message in messages) < 1 << 20
 
 
 def _asked() -> pb.GenerateRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,44 @@ async def test_an_endless_line_is_refused() -> None:
         _, error = await _ask(_engine("openai", server.url))
     assert error is not None
     assert error.reason == "PROVIDER_MALFORMED"
+
+
+_ENDLESS = {
+    "openai": event({"choices": [{"index": 0, "delta": {"content": "word "}}]}),
+    "anthropic": event({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "word "}}),
+    "gemini": event({"candidates": [{"content": {"parts": [{"text": "word "}]}}]}),
+    # A sign of work, and no text.
+    "thoughts": event({"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]}),
+}
+
+
+@pytest.mark.parametrize("kind", _ENDLESS)
+@pytest.mark.parametrize("limit", [4, None])
+async def test_a_provider_that_knows_no_end_is_cut(kind: str, limit: int | None) -> None:
+    """One that ignores its caller's limit, or the context's: the answer ends for its length, and the connection too."""
+    async with serving(EVENTS, *[_ENDLESS[kind]] * 20_000, None) as server:
+        engine = _engine("openai" if kind == "thoughts" else kind, server.url, context_length=100)
+        sampling = {"max_tokens": limit} if limit else {}
+        events = [event async for event in engine.generate(chat_request(USER, sampling=sampling))]
+        async with asyncio.timeout(20):
+            await server.left.wait()
+        await engine.close()
+    *deltas, last, summary = events
+    assert isinstance(last, pb.ChoiceDelta)
+    assert isinstance(summary, pb.GenerationSummary)
+    assert last.finish_reason == pb.FINISH_REASON_LENGTH
+    assert 0 < summary.usage.completion_tokens <= (limit or 100)
+    assert sum(len(delta.text) for delta in deltas if isinstance(delta, pb.ChoiceDelta)) < 20_000
+
+
+async def test_an_answer_has_a_bound_in_bytes() -> None:
+    """Whatever its limit in tokens is."""
+    async with serving(EVENTS, *[_ENDLESS["openai"]] * 20_000, None) as server:
+        engine = _engine("openai", server.url, max_answer_bytes=1000)
+        events = [event async for event in engine.generate(chat_request(USER))]
+        await engine.close()
+    text = "".join(event.text for event in events if isinstance(event, pb.ChoiceDelta))
+    assert 1000 < len(text) < 1010
 
 
 async def test_a_rotated_key_is_read_again(tmp_path: Path) -> None:
