@@ -18,7 +18,7 @@ from ops.drills.provider.journal import Call, Journal
 from ops.drills.provider.streaming import Pace, stream
 
 FAULT_HEADER: Final = "x-fault"
-_BEFORE_HEADERS: Final = frozenset({Kind.NO_HEADERS, Kind.RATE_LIMIT, Kind.STATUS, Kind.ERROR_BODY})
+_BEFORE_HEADERS: Final = frozenset({Kind.NO_HEADERS, Kind.RATE_LIMIT, Kind.STATUS, Kind.ERROR_BODY, Kind.REPLY})
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,8 @@ async def _instead(fault: Fault) -> web.Response:
     if fault.kind is Kind.RATE_LIMIT:
         body = completions.error("Rate limit reached.", "rate_limit_error")
         return _json(body, 429, {"retry-after": fault.retry_after})
+    if fault.kind is Kind.REPLY:
+        return web.Response(text=fault.body, status=fault.status, content_type=fault.content_type)
     if fault.kind is Kind.ERROR_BODY:
         return _json(completions.error("The server had an error.", "server_error"))
     return _json(completions.error("The server had an error.", "server_error"), fault.status)

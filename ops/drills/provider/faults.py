@@ -33,10 +33,14 @@ class Kind(enum.Enum):
     ERROR_EVENT = "error_event"
     # Everything but usage and the last line: whether something is missing cannot be told.
     NO_DONE = "no_done"
+    # Everything but the last line: nothing of the answer is missing.
+    UNTERMINATED = "unterminated"
     # 429 with Retry-After: `retry_after`.
     RATE_LIMIT = "rate_limit"
     # `status` as HTTP status.
     STATUS = "status"
+    # A response of `status` and `content_type` with `body`, whatever that is.
+    REPLY = "reply"
     # Nobody listens for `lasts_s`.
     REFUSE = "refuse"
 
@@ -54,6 +58,8 @@ class Fault:
     interval_s: float = 1.0
     status: int = 500
     retry_after: str = "1"
+    content_type: str = "application/json"
+    body: str = ""
     lasts_s: float = 5.0
     # Share of calls that it hits, 0 to 100, spread evenly.
     percent: float = 100.0
@@ -67,8 +73,9 @@ class Fault:
             raise FaultError("after, calls, interval_s and lasts_s: must not be negative")
         if not 0 <= self.percent <= 100:
             raise FaultError("percent: must be from 0 to 100")
-        if not 400 <= self.status <= 599:
-            raise FaultError("status: must be from 400 to 599")
+        least = 200 if self.kind is Kind.REPLY else 400
+        if not least <= self.status <= 599:
+            raise FaultError(f"status: must be from {least} to 599")
 
 
 def from_fields(fields: Any) -> Fault:

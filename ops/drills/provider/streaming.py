@@ -37,7 +37,7 @@ async def stream(
             await asyncio.sleep(pace.token_interval_s)
         await response.write(event)
         call.chunks += 1
-    if fault is None or fault.kind is not Kind.NO_DONE:
+    if fault is None or fault.kind not in (Kind.NO_DONE, Kind.UNTERMINATED):
         await response.write(completions.DONE)
     await response.write_eof()
     return response
