@@ -29,8 +29,10 @@ class TorchEngineConfig:
     kv_tokens: int = 16384
     max_running: int = 64
     max_queued: int = 256
-    # The most tokens that one step runs: smaller keeps the running answers' pace while a long prompt is read.
+    # The most tokens that one step runs, and the milliseconds that it is to take while answers run: smaller keeps their
+    # pace while prompts are read, larger reads prompts a little faster.
     step_tokens: int = 512
+    step_ms: float = 80.0
     prefix_cache: bool = True
     # "prompt_lookup" guesses from the text itself; "draft" with the model at `draft_path`.
     speculation: Literal["off", "prompt_lookup", "draft"] = "off"
@@ -47,5 +49,7 @@ class TorchEngineConfig:
             raise ValueError(f"kv_precision {self.kv_precision!r}: {self.device} has {', '.join(allowed)}")
         if self.step_tokens <= self.max_running:
             raise ValueError(f"step_tokens {self.step_tokens} must exceed max_running {self.max_running}")
+        if not self.step_ms > 0:
+            raise ValueError(f"step_ms {self.step_ms:g} must be above 0")
         if self.kv_tokens < 64 or self.max_running < 1 or self.max_queued < 0 or self.threads < 1:
             raise ValueError("kv_tokens must be at least 64, max_running and threads 1, max_queued 0")

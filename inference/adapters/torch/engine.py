@@ -201,7 +201,7 @@ class TorchEngine:
         spec = runner.spec
         context = min(spec.context_length, config.context_length or spec.context_length)
         pool = BlockPool(runner.num_blocks, runner.block_size, share_prefixes=config.prefix_cache)
-        scheduler = Scheduler(Limits(config.max_running, config.step_tokens, context), pool)
+        scheduler = Scheduler(Limits(config.max_running, config.step_tokens, context, config.step_ms / 1000), pool)
         request_rows = config.max_running + config.max_queued
         sampling = SamplingTable(request_rows)
         drafter = self._drafter(runner, sampling)

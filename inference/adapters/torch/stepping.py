@@ -23,6 +23,7 @@ from .event_queue import Delivery, TokenOutput
 from .failed_generations import FailedGenerations, as_engine_error
 from .generation import Generation
 from .isolation import forward
+from .metrics import StepMetrics
 from .runner_api import ModelRunner, StepBatch
 from .sampling import Drawn, Sampler
 from .sampling_table import SamplingTable
@@ -58,6 +59,7 @@ class Stepper:
         self._is_eos = np.zeros(runner.spec.vocab_size, np.bool_)
         self._is_eos[list(runner.spec.eos_ids)] = True
         self._failed = FailedGenerations()
+        self._metrics = StepMetrics()
         self._out: list[Delivery] = []
 
     @property
@@ -135,7 +137,14 @@ class Stepper:
         else:
             self._end_failed()
             scheduler.update(scheduled)
+        self._account(scheduled, time.monotonic() - began)
         return self._out
+
+    def _account(self, scheduled: ScheduledStep, seconds: float) -> None:
+        """Learn from what a step took, and show it."""
+        self.scheduler.cost.learn(scheduled.work, seconds)
+        self._metrics.step(scheduled.work.prompts, scheduled.work.answers, seconds)
+        self._metrics.memory(self.scheduler.preemptions, self.scheduler.pool.counts())
 
     def _forward(self, scheduled: ScheduledStep, batch: StepBatch) -> torch.Tensor:
         """The step's logits; sequences that cannot be run have failed."""

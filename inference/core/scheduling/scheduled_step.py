@@ -7,17 +7,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.core.scheduling.cost import Work
 from inference.core.scheduling.sequence import Sequence
 from inference.core.scheduling.table import Rows
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds in sequences and tokens. `token_budget` bounds one step, drafts included, and leaves room for prompts."""
+    """Bounds in sequences, tokens and seconds.
+
+    `token_budget` bounds one step, drafts included, and leaves room for prompts; `step_s` is what a step is to take.
+    """
 
     max_running: int
     token_budget: int
     context_length: int
+    step_s: float = 0.08
 
     def __post_init__(self) -> None:
         if self.max_running < 1:
@@ -36,6 +41,8 @@ class ScheduledStep:
     # Tokens to run, and whether the last known token is among them, so that the next can be drawn.
     counts: NDArray[np.int32]
     draws: NDArray[np.bool_]
+    # What it is made of, for its cost.
+    work: Work
     # Block copies (source, destination) to make before the step.
     copies: list[tuple[int, int]] = field(default_factory=list)
     # Sequences that got a slot for this step.

@@ -1,8 +1,9 @@
 """The scheduler: each step it says which tokens of which sequences run, and books what came out.
 
 Continuous batching at token granularity. A step holds one token (and its drafts) of every decoding sequence and fills
-what is left of `token_budget` with chunks of prompts, so that a long prompt never stalls the others. When blocks run
-out, the least deserving sequence gives all of its blocks back and waits to be computed again.
+what is left of its time with chunks of prompts, shared between tenants (`prompts`), as far as `cost` knows how long
+they take, so that a long prompt never stalls the others. When blocks run out, the least deserving sequence
+(`room.victim`) gives all of its blocks back and waits to be computed again.
 
 The engine's thread owns it. No call blocks.
 """
@@ -13,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.core.blocks import BlockPool, OutOfBlocksError
+from inference.core.scheduling.cost import StepCost, Work
+from inference.core.scheduling.mixing import mixed_step
+from inference.core.scheduling.prompts import PromptSharing
+from inference.core.scheduling.room import Room, victim
 from inference.core.scheduling.scheduled_step import Limits, ScheduledStep
 from inference.core.scheduling.sequence import Sequence
+from inference.core.scheduling.shares import TenantShares
 from inference.core.scheduling.table import Rows, SlotTable
-from inference.core.scheduling.waiting import ANSWER_WEIGHT, PROMPT_WEIGHT, WaitingQueue
-
-# Share of the blocks that must stay available when a sequence is started beside others, for those to grow into.
-WATERMARK = 0.01
+from inference.core.scheduling.waiting import WaitingQueue
 
 
 class Scheduler:
@@ -32,7 +35,12 @@ class Scheduler:
         self.limits = limits
         self.pool = pool
         self.table = SlotTable(limits.max_running, context, pool.block_size)
-        self.waiting = WaitingQueue()
+        self.cost = StepCost()
+        # What tenants got of the slots, booked when a sequence starts, and of the steps, booked as they are run.
+        self._starts, self._steps = TenantShares(), TenantShares()
+        self._prompts = PromptSharing(self.cost, self._steps)
+        self._room = Room(pool, limits.max_running)
+        self.waiting = WaitingQueue(self._starts)
         self.preemptions = 0
         self._running: list[Sequence] = []
         self._rows: Rows = np.empty(0, np.intp)
@@ -41,7 +49,6 @@ class Scheduler:
         self._shared_tails: list[Sequence] = []
         self._copies: list[tuple[int, int]] = []
         self._arrivals = 0
-        self._watermark = int(pool.num_blocks * WATERMARK)
 
     @property
     def running(self) -> list[Sequence]:
@@ -63,6 +70,9 @@ class Scheduler:
         for each in (seq, *seq.siblings):
             each.arrival = self._arrivals
             self._arrivals += 1
+        there = {other.tenant for others in (self._running, self.waiting) for other in others}
+        self._starts.enter(seq.tenant, there)
+        self._steps.enter(seq.tenant, there)
         self.waiting.push(seq)
 
     def cancel(self, seq: Sequence) -> None:
@@ -96,8 +106,12 @@ class Scheduler:
         todo = table.length[rows] - table.computed[rows]
         if (todo == 1).all() and not self._forking and not table.drafted[rows].any():
             ones = np.ones(len(rows), np.int32)
-            return ScheduledStep(rows, ones, ones.astype(np.bool_), self._copies, self._still_running(started))
-        return self._mixed(rows, todo, started)
+            work = Work(answers=len(rows), read=int(table.length[rows].sum()))
+            return ScheduledStep(rows, ones, ones.astype(np.bool_), work, self._copies, self._still_running(started))
+        forking = np.isin(rows, [seq.slot for seq in self._forking])
+        step = mixed_step(self.limits, table, rows, todo, forking=forking, cost=self.cost, sharing=self._prompts)
+        step.copies, step.started = self._copies, self._still_running(started)
+        return step
 
     def update(self, scheduled: ScheduledStep, accepted: NDArray[np.int32] | None = None) -> None:
         """Book that the planned tokens are in KV memory; of drafts only the first `accepted[i]` count."""
@@ -132,47 +146,39 @@ class Scheduler:
         rows = self._rows
         return max(0.0, float((self.table.room[rows] - self.table.computed[rows]).sum()) / held)
 
-    def _mixed(self, rows: Rows, todo: NDArray[np.int32], started: list[Sequence]) -> ScheduledStep:
-        """A step with prompts or drafts in it: single tokens first, then drafted sequences, then chunks."""
-        table = self.table
-        drafted = table.drafted[rows]
-        forking = np.isin(rows, [seq.slot for seq in self._forking])
-        decoding = (todo == 1) & ~forking
-        counts = np.where(decoding, 1 + drafted, 0).astype(np.int32)
-        budget = max(0, self.limits.token_budget - int(counts.sum()))
-        for i in np.flatnonzero(~decoding):
-            # A sequence that others will fork off stops short of its prompt's last token.
-            wanted = todo[i] if not forking[i] else table.prompt_length[rows[i]] - 1 - table.computed[rows[i]]
-            counts[i] = min(int(wanted), budget)
-            budget -= int(counts[i])
-        chosen = np.flatnonzero(counts)
-        chosen = chosen[np.lexsort((counts[chosen], ~decoding[chosen]))]
-        draws = decoding | ((counts == todo) & ~forking)
-        return ScheduledStep(rows[chosen], counts[chosen], draws[chosen], self._copies, self._still_running(started))
-
     def _still_running(self, started: list[Sequence]) -> list[Sequence]:
         return [seq for seq in started if seq.slot >= 0]
 
     def _start_waiting(self, started: list[Sequence]) -> None:
-        while (seq := self.waiting.peek()) is not None:
-            if not self._start(seq):
-                victim = max(self._running, key=lambda other: other.order, default=None)
-                if victim is None or victim.priority >= seq.priority:
-                    return
-                self._preempt(victim)
-                continue
+        while (seq := self._next_to_start()) is not None:
             self.waiting.remove(seq)
             started.append(seq)
 
-    def _start(self, seq: Sequence) -> bool:
+    def _next_to_start(self) -> Sequence | None:
+        """Start the most deserving waiting sequence that there is room for, if need be at a lower priority's cost."""
+        waits: Sequence | None = None
+        for seq in self.waiting.candidates(self._room.small):
+            if waits is not None and (seq.priority < waits.priority or not self._room.small(seq)):
+                continue
+            while not self._start(seq, waits=waits is not None):
+                lowest = victim(self._running)
+                if waits is not None or lowest is None or lowest.priority >= seq.priority:
+                    break
+                self._preempt(lowest)
+                return self._next_to_start()
+            else:
+                return seq
+            waits = waits or seq
+        return None
+
+    def _start(self, seq: Sequence, *, waits: bool) -> bool:
         """Give `seq` a slot and blocks for all of its known tokens, some perhaps from the prefix cache."""
-        if not self.table.free_slots:
+        if not self.table.free_slots or not self._room.worth_trying(seq, self._running):
             return False
         blocks, hashes = self.pool.match(seq.root, seq.tokens)
         size = self.pool.block_size
         fresh = -(-len(seq.tokens) // size) - len(blocks)
-        reserve = self._watermark if self._running else 0
-        if fresh + reserve > self.pool.available:
+        if not self._room.fits(seq, fresh, self._running, waits=waits):
             self.pool.release(blocks)
             return False
         seq.blocks = blocks + self.pool.allocate(fresh)
@@ -180,7 +186,7 @@ class Scheduler:
         computed = len(blocks) * size
         seq.cached_tokens = max(seq.cached_tokens, min(computed, seq.prompt_length))
         self._enter(seq, computed)
-        self.waiting.charge(seq.tenant, PROMPT_WEIGHT * (len(seq.tokens) - computed))
+        self._starts.charge(seq.tenant, self.cost.prompt(computed, len(seq.tokens)))
         if seq.siblings:
             self._forking.append(seq)
         return True
@@ -239,7 +245,9 @@ class Scheduler:
             if blocks is not None:
                 seq.blocks += blocks
                 table.map_blocks(seq, len(seq.blocks) - wanted)
-                self.waiting.charge(seq.tenant, ANSWER_WEIGHT * wanted * self.pool.block_size)
+                took = self.cost.answers(wanted * table.block_size, int(table.length[slot]) * wanted * table.block_size)
+                self._starts.charge(seq.tenant, took)
+                self._steps.charge(seq.tenant, took)
 
     def _blocks_wanted(self, seq: Sequence) -> int:
         tokens = int(self.table.length[seq.slot] + self.table.drafted[seq.slot])
@@ -265,9 +273,10 @@ class Scheduler:
             try:
                 return self.pool.allocate(count)
             except OutOfBlocksError:
-                victim = max(self._running, key=lambda other: other.order)
-                self._preempt(victim)
-                if victim is seq:
+                least = victim(self._running)
+                assert least is not None  # `seq` runs
+                self._preempt(least)
+                if least is seq:
                     return None
 
     def _preempt(self, seq: Sequence) -> None:

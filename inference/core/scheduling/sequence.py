@@ -41,9 +41,6 @@ class Sequence:
     hashes: list[BlockHash] = field(default_factory=list)
     cached_tokens: int = 0
     preemptions: int = 0
+    # Estimated seconds that were spent on reading its prompt.
+    attained_s: float = 0.0
     cancelled: bool = False
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """Sorts the most deserving first."""
-        return -self.priority, self.arrival

@@ -41,6 +41,21 @@ class Fetch:
         return Drawn(host[0].astype(np.int32), logprob, entropy, margin, {}, finite)
 
 
+class Mark:
+    """The end of a step that draws nothing: something to wait for, so that the host is never more than a step ahead."""
+
+    def __init__(self, launched: Launched) -> None:
+        self._event: torch.cuda.Event | None = None
+        if launched.drawn.is_cuda:
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own
+            self._event.record()
+
+    def wait(self) -> None:
+        """Wait for the device to have come here."""
+        if self._event is not None:
+            self._event.synchronize()
+
+
 def draw(
     runner: LaunchingRunner,
     launched: Launched,

@@ -33,7 +33,7 @@ from inference.core.scheduling.scheduled_step import ScheduledStep
 from inference.core.scheduling.scheduler import Scheduler
 from inference.core.scheduling.sequence import Sequence
 
-from .drawing import Fetch, draw
+from .drawing import Fetch, Mark, draw
 from .launching import LaunchingRunner
 
 _log = structlog.get_logger("inference.engine")
@@ -46,7 +46,8 @@ class _Flight:
     scheduled: ScheduledStep
     sequences: list[Sequence]
     places: NDArray[np.int32]
-    fetch: Fetch | None
+    fetch: Fetch | Mark
+    launched_at: float
 
 
 class OverlappedStepper(Stepper):
@@ -58,6 +59,7 @@ class OverlappedStepper(Stepper):
         super().__init__(runner, scheduler, sampling, request_rows)
         self._launching = runner
         self._flight: _Flight | None = None
+        self._read_at = 0.0
         # By request row: the row of the flight that draws its next token, or -1 where the host knows all of its tokens.
         self._source = np.full(request_rows, -1, np.int32)
         self._waits = np.zeros(request_rows, np.bool_)
@@ -128,12 +130,12 @@ class OverlappedStepper(Stepper):
         sources[batch.logits_rows] = self._source[request_rows]
         launched = self._launching.launch(batch, sources)
         places = table.length[rows.slots]
-        fetch = None
+        fetch: Fetch | Mark = Mark(launched)
         if len(rows.slots):
             positions = (places - table.prompt_length[rows.slots]).astype(np.int64)
             fetch = draw(self._launching, launched, self._sampling, request_rows, positions)
         sequences = [seq for seq in (table.sequence[slot] for slot in rows.slots) if seq is not None]
-        return _Flight(scheduled, sequences, places, fetch)
+        return _Flight(scheduled, sequences, places, fetch, time.monotonic())
 
     def _expect(self, flight: _Flight) -> None:
         """Put placeholders where the flight's tokens belong, and end what reaches its limit with them."""
@@ -161,10 +163,13 @@ class OverlappedStepper(Stepper):
 
     def _read(self, flight: _Flight) -> None:
         """Wait for a step's tokens and book them; what was cancelled meanwhile is dropped."""
-        if flight.fetch is None:
-            return
         drawn = flight.fetch.wait()
         now = time.monotonic()
+        # The device began with it when it was told to, or when it was done with the one before.
+        self._account(flight.scheduled, now - max(flight.launched_at, self._read_at))
+        self._read_at = now
+        if drawn is None:
+            return
         for seq, finite in zip(flight.sequences, drawn.finite.tolist(), strict=True):
             if not finite and seq.request_row >= 0:
                 self._failed.add(seq.owner, not_finite(seq))
