@@ -1,8 +1,8 @@
 """What long prompts do to others: `python -m bench.engine.fairness`, and a part of `python -m bench.engine`.
 
-Prompts of 7,800 tokens, each of its own tenant, are read while one stream runs and short prompts of further tenants come
-one after the other. Beside it the same with one step as large as it gets, which is how engines are that count tokens, and
-llama.cpp's own server with a short prompt behind a long one.
+Prompts of 7,800 tokens, each of its own tenant, are read while one stream runs and short prompts of further tenants
+come one after the other. Beside it the same with steps that only their tokens bound, and llama.cpp's own server with a
+short prompt behind a long one.
 """
 
 from __future__ import annotations
