@@ -39,7 +39,6 @@ async def build(config: GatewayConfig) -> Service:
     file = WatchedFile("keys", config.keys, keys_file.read, interval_s=config.reload_s)
     keys = file.load()
     service = Service(config, (_NAME,), blockers=("http", "router"))
-    service.registration = registration(config, kind="gateway", ports={"http": int(config.http.rpartition(":")[2])})
     routers = ServiceClient(config.router, breaker=_ROUTERS_BREAKER)
     service.closing(routers.close)
     if config.control:
@@ -63,6 +62,7 @@ async def build(config: GatewayConfig) -> Service:
     service.background("http_server", http.run())
     service.starting("http", http.started())
     service.drains.append(http.drain)
+    service.registration = registration(config, kind="gateway", ports={"http": http.port})
 
     # Once only: a gateway without routers answers 503 itself, which is better than not being there.
     service.starting("router", _first_answer(router))

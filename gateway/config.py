@@ -9,6 +9,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from gateway.core.model_catalog import Naming
+from mesh.address import ListenAddress, PeerAddress, Target
 from mesh.lifecycle import ProcessConfig
 
 Count = Annotated[int, Meta(ge=1)]
@@ -22,11 +23,11 @@ class GatewayConfig(ProcessConfig):
     # The API keys: a YAML list of {id, tenant, sha256}.
     keys: Path = field(kw_only=True)
     # host:port of the HTTP front; port 0 takes a free one.
-    http: str = "127.0.0.1:0"
+    http: ListenAddress = "127.0.0.1:0"
     # Where the routers are: a name in the control plane's snapshot, or host:port.
-    router: str = "xds:///router"
+    router: Target = "xds:///router"
     # Where the control plane serves its snapshot; empty: routers are called one call at a time, see docs/adr/0050.
-    control: str = ""
+    control: PeerAddress = ""
     # Generations under way at most, over both fronts; more are refused with 429.
     max_inflight: Count = 512
     # The largest request body.

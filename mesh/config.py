@@ -8,15 +8,17 @@ mistake too: a typo must not fall back silently.
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
 _UNSET = object()
+_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 class ConfigErrors(Exception):
@@ -25,6 +27,23 @@ class ConfigErrors(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(["configuration refused:", *(f"  {p}" for p in problems)]))
         self.problems = problems
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Checked:
+    """Annotates a str whose text is checked: `parse` gives what the field holds, or raises ValueError with why not."""
+
+    parse: Callable[[str], str]
+
+
+def _level(text: str) -> str:
+    if text.lower() not in _LEVELS:
+        raise ValueError(f"{text!r} is no level; one of {', '.join(_LEVELS)}")
+    return text.lower()
+
+
+# How much is logged.
+LogLevel = Annotated[str, Checked(_level)]
 
 
 class Secret:
@@ -49,8 +68,10 @@ class Secret:
 def load(cls: type[T], prefix: str, env: Mapping[str, str]) -> T:
     """Read `cls`, a frozen dataclass, from the variables of `env` that start with `prefix` (with its underscore).
 
-    Types: str, int, float, bool, Path, Secret, Literal, `X | None`, tuples of those (comma-separated), each optionally
-    Annotated with msgspec.Meta bounds. A dataclass's own `__post_init__` may raise ValueError for what spans fields.
+    Types: str, int, float (finite), bool, Path, Secret, Literal, `X | None`, tuples of those (comma-separated), each
+    optionally Annotated with msgspec.Meta bounds; str Annotated with Checked, as LogLevel and the types of mesh.address
+    are. An empty variable stands for an empty default. A dataclass's own `__post_init__` may raise ValueError for what
+    spans fields.
     Raises ConfigErrors. Opens nothing.
     """
     problems: list[str] = []
@@ -75,11 +96,11 @@ def _read(cls: type[T], prefix: str, env: Mapping[str, str], known: set[str], pr
             continue
         name = prefix + spec.name.upper()
         known.add(name)
-        if name in env:
+        if name in env and not (env[name] == "" and spec.default == ""):
             value = _convert(env[name], kind, name, problems)
             if value is not _UNSET:
                 values[spec.name] = value
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+        elif name not in env and spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             problems.append(f"{name}: required")
     if len(problems) > before:
         return None
@@ -92,6 +113,9 @@ def _read(cls: type[T], prefix: str, env: Mapping[str, str], known: set[str], pr
 
 def _convert(text: str, kind: Any, name: str, problems: list[str]) -> Any:
     bare = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
+    for note in typing.get_args(kind)[1:] if bare is not kind else ():
+        if isinstance(note, Checked):
+            return _parse(note, text, name, problems)
     if _holds(bare, Secret):
         return Secret(text)
     if text == "" and _holds(bare, type(None)):
@@ -100,8 +124,20 @@ def _convert(text: str, kind: Any, name: str, problems: list[str]) -> Any:
     if typing.get_origin(bare) is tuple:
         raw = [part.strip() for part in text.split(",") if part.strip()]
     try:
-        return msgspec.convert(raw, kind, strict=False, dec_hook=_decode_path)
+        value = msgspec.convert(raw, kind, strict=False, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
+        problems.append(f"{name}: {error}")
+        return _UNSET
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{name}: {text!r} is not a finite number")
+        return _UNSET
+    return value
+
+
+def _parse(checked: Checked, text: str, name: str, problems: list[str]) -> Any:
+    try:
+        return checked.parse(text)
+    except ValueError as error:
         problems.append(f"{name}: {error}")
         return _UNSET
 

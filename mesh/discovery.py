@@ -16,6 +16,7 @@ import grpc
 import structlog
 
 from headrace.control.v1 import control_pb2, control_pb2_grpc
+from mesh.address import is_everywhere, split
 from mesh.channel import open_channel
 from mesh.clock import SYSTEM, Clock
 from mesh.lifecycle import ProcessConfig
@@ -129,12 +130,15 @@ class ConsulRegistration:
         from consul.aio import Consul  # noqa: PLC0415 - as said
 
         self._client, self._grpc_check = Consul, Check.grpc
-        self._agent_host, _, agent_port = config.consul.rpartition(":")
-        self._agent_port = int(agent_port)
-        self._host = config.listen.rpartition(":")[0]
+        self._agent_host, self._agent_port = split(config.consul)
+        # Without an address Consul gives the agent's own.
+        self._address = None if is_everywhere(config.listen) else split(config.listen)[0]
+        self._checked = "127.0.0.1" if self._address is None else config.listen.rpartition(":")[0]
         self._service, self._id = config.service, config.replica
+        # Those besides gRPC, where the process listens: port 0 is nobody's.
+        self.ports = dict(ports or {})
         # Consul's metadata is flat text; control reads these keys back.
-        self._meta = dict(metadata or {}) | {"kind": kind} | {f"port-{k}": str(v) for k, v in (ports or {}).items()}
+        self._meta = dict(metadata or {}) | {"kind": kind} | {f"port-{k}": str(v) for k, v in self.ports.items()}
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
 
@@ -174,16 +178,13 @@ class ConsulRegistration:
                     await self._clock.sleep(_CONSUL_CHECK_S)
 
     async def _announce(self, agent: Any, port: int) -> None:
-        anywhere = self._host in ("", "0.0.0.0", "[::]")  # noqa: S104 - compared with, not bound to
-        checked = "127.0.0.1" if anywhere else self._host
         await agent.agent.service.register(
             self._service,
             service_id=self._id,
-            # Without an address Consul gives the agent's own.
-            address=None if anywhere else self._host,
+            address=self._address,
             port=port,
             meta=self._meta,
-            check=self._grpc_check(f"{checked}:{port}", interval="1s", timeout="1s", deregister="1m"),
+            check=self._grpc_check(f"{self._checked}:{port}", interval="1s", timeout="1s", deregister="1m"),
         )
         _log.info("consul.registered", id=self._id, port=port)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
+from mesh.address import split
 from mesh.stack import Stack
 
 _TEMPLATE: Final = Path(__file__).parents[1] / "deploy" / "envoy" / "bootstrap.yaml"
@@ -19,8 +20,8 @@ def render_bootstrap(stack: Stack, state_dir: Path) -> str:
     """
     if stack.edge is None:
         raise ValueError(f"stack {stack.name!r} has no edge")
-    control_host, control_port = _split(stack.control)
-    admin_host, admin_port = _split(stack.edge.admin)
+    control_host, control_port = split(stack.control)
+    admin_host, admin_port = split(stack.edge.admin)
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         control_host=json.dumps(control_host),
         control_port=control_port,
@@ -42,8 +43,3 @@ def grpc_bootstrap(control: str, node_id: str, service: str) -> str:
         "server_features": ["xds_v3", "ignore_resource_deletion"],
     }
     return json.dumps({"xds_servers": [server], "node": {"id": node_id, "cluster": service}})
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)

@@ -18,7 +18,8 @@ import structlog
 import uvloop
 
 from mesh import telemetry
-from mesh.config import ConfigErrors, load
+from mesh.address import Host, ListenAddress, PeerAddress
+from mesh.config import ConfigErrors, LogLevel, load
 from mesh.health import Readiness
 from mesh.server import AddressTaken, Server
 from mesh.tasks import TaskFailed, TaskSet
@@ -55,15 +56,16 @@ class ProcessConfig:
     """What every service's configuration begins with."""
 
     # host:port of the gRPC server; port 0 takes a free one.
-    listen: str = "127.0.0.1:0"
+    listen: ListenAddress = "127.0.0.1:0"
     # This process's unique name in the mesh, and the name of the group of replicas it belongs to.
     replica: str = ""
     service: str = ""
     # Where Consul's agent listens, as host:port; empty: no registry, the stack file names every replica.
-    consul: str = ""
-    # Port of Prometheus's /metrics on loopback; 0 switches it off.
+    consul: PeerAddress = ""
+    # Where Prometheus finds /metrics; port 0 switches it off.
+    metrics_host: Host = "127.0.0.1"
     metrics_port: Port = 0
-    log_level: str = "info"
+    log_level: LogLevel = "info"
     # How long callers get to notice that this process drains, before it stops taking calls.
     drain_delay_s: Seconds = 1.0
     # How long calls in flight get to end.
@@ -153,7 +155,7 @@ class Service:
         try:
             port = await self.server.start()
             if self.config.metrics_port:
-                self._serve_metrics(self.config.metrics_port)
+                self._serve_metrics(self.config.metrics_host, self.config.metrics_port)
             await self._announce(port)
             await self._stop.wait()
             await self._drain_or_abort()
@@ -188,11 +190,11 @@ class Service:
         waiting, self._moved = self._moved, asyncio.Event()
         waiting.set()
 
-    def _serve_metrics(self, port: int) -> None:
+    def _serve_metrics(self, host: str, port: int) -> None:
         try:
-            telemetry.serve_metrics("127.0.0.1", port)
+            telemetry.serve_metrics(host.strip("[]"), port)
         except OSError as error:
-            raise AddressTaken(f"127.0.0.1:{port}", "METRICS_PORT", error.strerror or error) from error
+            raise AddressTaken(f"{host}:{port}", "METRICS_PORT", error.strerror or error) from error
 
     async def _announce(self, port: int) -> None:
         _settle_garbage_collection()

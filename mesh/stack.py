@@ -16,6 +16,7 @@ from typing import Final
 
 import yaml
 
+from mesh.address import port_of
 from mesh.stack_reader import StackReader
 from mesh.yaml_source import decode, read_bytes
 
@@ -219,10 +220,10 @@ def _service(reader: StackReader, name: str, node: yaml.Node) -> Service:
 
 def _check_ports(reader: StackReader, stack: Stack, top: Mapping[str, yaml.Node]) -> None:
     """Two listeners on one port are found here, not by whichever process starts second."""
-    owners: dict[int, str] = {int(stack.control.rpartition(":")[2]): "control"}
+    owners: dict[int, str] = {port_of(stack.control): "control"}
     if stack.edge:
         for name, address in (("edge.listen", stack.edge.listen), ("edge.admin", stack.edge.admin)):
-            _claim(reader, top["edge"], owners, int(address.rpartition(":")[2]), name)
+            _claim(reader, top["edge"], owners, port_of(address), name)
     entries = reader.entries(top["services"], "services")
     for replica in stack.each_replica():
         for name, port in replica.ports.items():

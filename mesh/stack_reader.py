@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 import yaml
 
+from mesh.address import check_peer
 from mesh.yaml_source import YamlSource
-
-_ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
 class StackReader:
@@ -96,8 +94,9 @@ class StackReader:
         text = self._scalar(node, at)
         if text is None:
             return ""
-        parts = _ADDRESS.fullmatch(text)
-        if parts is None or not 1 <= int(parts[2]) <= 65535:
+        try:
+            check_peer(text)
+        except ValueError:
             self.problem(node, f"{at}: {text!r} is not host:port")
         return text
 

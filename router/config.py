@@ -8,6 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from mesh.address import PeerAddress
 from mesh.client import Dial
 from mesh.lifecycle import ProcessConfig, Seconds
 
@@ -21,7 +22,7 @@ class RouterConfig(ProcessConfig):
     # The routing file.
     config: Path = Path("deploy/stacks/router.yaml")
     # Where the control plane serves its snapshot.
-    control: str = "127.0.0.1:7000"
+    control: PeerAddress = "127.0.0.1:7000"
     # How replicas are reached: by name through xDS, so that the snapshot's faults and limits apply, or by address.
     dial: Dial = "xds"
     # Generations under way at most; more are refused with RESOURCE_EXHAUSTED.

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from mesh.address import ListenAddress
 from mesh.lifecycle import ProcessConfig
 
 
@@ -16,7 +17,7 @@ class ControlConfig(ProcessConfig):
     """Variables begin with HEADRACE_CONTROL_."""
 
     # Empty: the address that the stack file gives.
-    listen: str = ""
+    listen: ListenAddress = ""
     # The stack file; it is followed while the process runs.
     stack: Path = Path("deploy/stacks/local.yaml")
     # Whether faults may be injected: for drills, never where customers are.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from mesh.address import split
 from mesh.stack import Stack
 from ops.failure import Failure
 
@@ -26,7 +27,7 @@ def listeners(stack: Stack) -> tuple[Listener, ...]:
     named = [("control", stack.control)]
     if stack.edge:
         named += [("edge.listen", stack.edge.listen), ("edge.admin", stack.edge.admin)]
-    found = [Listener(owner, *_split(address)) for owner, address in named]
+    found = [Listener(owner, *split(address)) for owner, address in named]
     for replica in stack.each_replica():
         found += [Listener(f"{replica.id}.{name}", "127.0.0.1", port) for name, port in replica.ports.items()]
     return tuple(found)
@@ -39,11 +40,6 @@ def require_free(wanted: tuple[Listener, ...]) -> None:
         return
     what = "; ".join(f"port {one.port} (for {one.owner}) {problem}" for one, problem in taken)
     raise Failure(what, "stop what uses it, or change the port in a copy of the stack file: headrace up --stack FILE")
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _problem(listener: Listener) -> str:

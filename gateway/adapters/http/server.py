@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
+from mesh.address import split
 from mesh.server import AddressTaken
 
 _log = structlog.get_logger()
@@ -91,8 +92,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 def _bind(address: str, stall_s: float) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
+    host, port = split(address)
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -101,7 +101,7 @@ def _bind(address: str, stall_s: float) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall_s * 1e3))
         # What a slow reader leaves unread waits at the router, not here.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        listener.bind((host, int(port)))
+        listener.bind((host, port))
     except OSError as error:
         listener.close()
         raise AddressTaken(address, "HTTP", error.strerror) from error

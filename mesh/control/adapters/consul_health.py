@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from consul.aio import Consul
 
+from mesh.address import split
 from mesh.clock import Clock
 from mesh.control.core.consul_entries import read_entries, restarted
 from mesh.control.core.view import CONSUL, MeshView
@@ -29,8 +30,7 @@ class ConsulHealth:
     """Follows services in Consul. While Consul is away the view keeps what it said last."""
 
     def __init__(self, address: str, view: MeshView, clock: Clock) -> None:
-        self._host, _, port = address.rpartition(":")
-        self._port = int(port)
+        self._host, self._port = split(address)
         self._view = view
         self._clock = clock
         self._grace_until = 0.0

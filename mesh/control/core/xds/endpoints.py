@@ -10,6 +10,7 @@ from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from google.protobuf import duration_pb2, wrappers_pb2
 
+from mesh.address import split
 from mesh.control.core.model import Replica
 
 # gRPC ignores endpoints without a locality; the mesh has one.
@@ -49,7 +50,7 @@ def load_assignment(name: str, replicas: Iterable[Replica], port: str = "grpc") 
 
 
 def _endpoint(replica: Replica, port: int | None) -> Any:
-    host = replica.address.rpartition(":")[0].strip("[]")
+    host = split(replica.address)[0]
     address = address_pb2.Address(socket_address=address_pb2.SocketAddress(address=host, port_value=port))
     return endpoint_components_pb2.LbEndpoint(
         endpoint=endpoint_components_pb2.Endpoint(address=address), load_balancing_weight=number(replica.weight)
