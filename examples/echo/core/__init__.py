@@ -1,0 +1,1 @@
+"""Pure: no gRPC, no environment."""
