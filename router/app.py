@@ -8,7 +8,7 @@ from headrace.router.v1 import router_pb2_grpc
 from mesh.clock import SYSTEM
 from mesh.discovery import SnapshotWatcher, registration
 from mesh.lifecycle import Service
-from mesh.resilience import Endpoints, LoadShed, ResilienceStack
+from mesh.resilience import Endpoints, LoadShed, RetryBudgets
 from mesh.watched_file import WatchedFile
 from router.adapters.metrics import PrometheusMetrics
 from router.adapters.nodes import NodeClient
@@ -21,6 +21,7 @@ from router.core.breaker_feed import BreakerFeed
 from router.core.decision_trace import Recent
 from router.core.fleet import Fleet
 from router.core.mirroring import Mirrors
+from router.core.poison_guard import PoisonGuard
 from router.core.router import Router, policies_of
 from router.core.selector import Selector
 from router.servicer import RouterServicer
@@ -37,16 +38,15 @@ async def build(config: RouterConfig) -> Service:
     breaker_feed = BreakerFeed()
     breaker, retry = policies_of(routing.catalog)
     endpoints = Endpoints(breaker, on_change=breaker_feed.changed)
-    stack = ResilienceStack(endpoints, shed=LoadShed(config.max_inflight), retry=retry)
     nodes = NodeClient(config.dial)
-    fleet = Fleet(stack.endpoints)
+    fleet = Fleet(endpoints)
     metrics, chance = PrometheusMetrics(), random.Random()  # noqa: S311 - spreading load needs no secrecy
     mirrors = Mirrors(nodes, metrics, SYSTEM, chance)
     selector = Selector(fleet, routing.catalog.ramp, chance)
-    dispatch = Dispatch(stack, selector, nodes, mirrors, metrics, SYSTEM)
+    dispatch = Dispatch(RetryBudgets(retry), selector, nodes, mirrors, metrics, SYSTEM, PoisonGuard(SYSTEM))
     router = Router(dispatch, fleet, routing, Recent(config.recent))
     servicer = RouterServicer(
-        router, breaker_feed, stack.shed, clock=SYSTEM, default_deadline_s=config.default_deadline_s
+        router, breaker_feed, LoadShed(config.max_inflight), clock=SYSTEM, default_deadline_s=config.default_deadline_s
     )
     router_pb2_grpc.add_RouterServicer_to_server(servicer, service.server.grpc)
 

@@ -5,7 +5,7 @@ only FAULT and MIDSTREAM_FAULT move a breaker, BACKPRESSURE steers traffic away 
 """
 
 from mesh.resilience.breaker import Breaker, BreakerOpen, BreakerPolicy, BreakerSnapshot, BreakerState, Permit
-from mesh.resilience.budget import RetryBudget, RetryPolicy, pauses
+from mesh.resilience.budget import RetryBudget, RetryBudgets, RetryPolicy, pauses
 from mesh.resilience.endpoint import Endpoint, Endpoints
 from mesh.resilience.shed import LoadShed
 from mesh.resilience.stack import ResilienceStack
@@ -22,6 +22,7 @@ __all__ = [
     "Permit",
     "ResilienceStack",
     "RetryBudget",
+    "RetryBudgets",
     "RetryPolicy",
     "pauses",
 ]

@@ -89,6 +89,12 @@ class Permit:
             self._done = True
             self._breaker.settle(self, outcome)
 
+    def answering(self) -> None:
+        """Say that an answer has begun, all that a probe has to show. How the call ends counts as any other's."""
+        if self.probe and not self._done:
+            self.probe = False
+            self._breaker.answering(self)
+
     def release(self) -> None:
         """Give the permit back without a verdict."""
         if not self._done:
@@ -128,6 +134,8 @@ class Breaker:
             fail_max=policy.failures, reset_timeout=_NEVER_S, name=name, throw_new_error_on_trip=False
         )
         self._probe: Permit | None = None
+        # Closed because a probe was being answered, and no answer has come whole since: the next fault opens it again.
+        self._on_trial = False
         self._reset_s = policy.reset_s
         self.state = BreakerState.CLOSED
 
@@ -164,6 +172,14 @@ class Breaker:
             # Verdicts of calls that began before the breaker opened say nothing about the time since.
             self._count(outcome)
 
+    def answering(self, permit: Permit) -> None:
+        """Take in that a probe is being answered. Called by Permit."""
+        if permit is self._probe:
+            self._probe = None
+            self._close(self._clock.monotonic())
+            self._moved(BreakerState.CLOSED)
+            self._on_trial = True
+
     def snapshot(self) -> BreakerSnapshot:
         """What to tell other processes."""
         left = max(0.0, self.blocked_until - self._clock.monotonic()) if self.state is BreakerState.OPEN else 0.0
@@ -179,6 +195,7 @@ class Breaker:
         now = self._clock.monotonic()
         self._probe = None
         if snapshot.state is BreakerState.CLOSED:
+            self._reset_s = self.policy.reset_s
             self._close(now)
         else:
             if self.state is BreakerState.CLOSED:
@@ -191,9 +208,14 @@ class Breaker:
 
     def _count(self, outcome: Outcome) -> None:
         if outcome is Outcome.OK:
+            self._on_trial = False
+            self._reset_s = self.policy.reset_s
             self._inner.call(_succeed)
         elif outcome in (Outcome.FAULT, Outcome.MIDSTREAM_FAULT):
             self._fail_inner()
+            if self._on_trial:
+                self._inner.open()
+                self._lengthen()
             if self._inner.current_state == pybreaker.STATE_OPEN:
                 self._open()
 
@@ -203,10 +225,11 @@ class Breaker:
             self.blocked_until = now
         elif outcome in (Outcome.FAULT, Outcome.MIDSTREAM_FAULT):
             self._fail_inner()
-            self._reset_s = min(self._reset_s * 2, self.policy.max_reset_s)
+            self._lengthen()
             self._open()
         else:
             # Refusing and being busy are answers too: the target is there.
+            self._reset_s = self.policy.reset_s
             self._close(now)
             self._moved(BreakerState.CLOSED)
 
@@ -216,14 +239,17 @@ class Breaker:
         except _Fault:
             return
 
+    def _lengthen(self) -> None:
+        self._reset_s = min(self._reset_s * 2, self.policy.max_reset_s)
+
     def _open(self) -> None:
+        self._on_trial = False
         self.blocked_until = self._clock.monotonic() + self._reset_s
         self._moved(BreakerState.OPEN)
 
     def _close(self, now: float) -> None:
         self._inner.close()
         self.blocked_until = 0.0
-        self._reset_s = self.policy.reset_s
         if self.state is not BreakerState.CLOSED:
             self.recovered_at = now
 

@@ -1,4 +1,4 @@
-"""What a process knows of each target it calls: its breaker, and how long it asked to be left alone."""
+"""What a process knows of each target it calls: its breaker, how reliable it is, how long it asked to be left alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 from mesh.clock import SYSTEM, Clock
 from mesh.errors import MeshError, Outcome, ResourceExhausted
 from mesh.resilience.breaker import Breaker, BreakerPolicy, Permit
+from mesh.resilience.reliability import Reliability
 
 # A target that says "later" without saying when, and the bounds within which it is believed.
 _DEFAULT_RETRY_AFTER_S: Final = 1.0
@@ -24,13 +25,14 @@ class Busy(ResourceExhausted):
 
 
 class Endpoint:
-    """One target's breaker and back-pressure."""
+    """One target's breaker, reliability and back-pressure."""
 
-    __slots__ = ("_clock", "breaker", "busy_until")
+    __slots__ = ("_clock", "breaker", "busy_until", "reliability")
 
     def __init__(self, breaker: Breaker, clock: Clock) -> None:
         self.breaker = breaker
         self.busy_until = 0.0
+        self.reliability = Reliability()
         self._clock = clock
 
     def admit(self) -> Permit:
@@ -44,12 +46,20 @@ class Endpoint:
         """How long until a call may be admitted; 0.0 where one may be now."""
         return max(0.0, max(self.busy_until, self.breaker.blocked_until) - self._clock.monotonic())
 
+    def answering(self, permit: Permit) -> None:
+        """Take in that the target has begun to answer a call: what was taken to be down no longer is."""
+        permit.answering()
+        self.reliability.answered(self._clock.monotonic())
+
     def settle(self, permit: Permit, error: MeshError | None) -> None:
         """Take in how a call ended: None is success."""
         if error is None:
             permit.resolve(Outcome.OK)
+            self.reliability.add(False, self._clock.monotonic())
             return
         permit.resolve(error.outcome)
+        if error.outcome is not Outcome.CALLER_FAULT:
+            self.reliability.add(True, self._clock.monotonic())
         if error.outcome is Outcome.BACKPRESSURE or error.retry_after_s is not None:
             self.back_off(error.retry_after_s)
 

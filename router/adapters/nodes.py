@@ -25,6 +25,8 @@ _METHOD: Final = "/headrace.inference.v1.Inference/Generate"
 _FINISH_S: Final = 1.0
 # How long a stream of a replica that others find silent may be silent itself.
 _SUSPECT_S: Final = 0.5
+# In gRPC's words, a call that never reached anybody.
+_CONNECTING: Final = "failed to connect"
 # gRPC's own deadline comes a little after ours, which knows what to say.
 _MARGIN_S: Final = 0.05
 
@@ -207,4 +209,8 @@ def _known(error: grpc.aio.AioRpcError) -> MeshError:
     """What the node meant. That a node cancelled a call which we did not is its fault, not the caller's."""
     if error.code() is grpc.StatusCode.CANCELLED:
         return Unavailable("the node gave the call up", reason="PEER_CANCELLED")
-    return from_rpc_error(error)
+    known = from_rpc_error(error)
+    if type(known) is Unavailable and known.reason == Unavailable.default_reason and _CONNECTING not in known.message:
+        # It was there, and had the call.
+        return Unavailable(f"the connection to the node was lost: {known.message}", reason="CONNECTION_LOST")
+    return known

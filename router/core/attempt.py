@@ -39,8 +39,19 @@ class Attempt:
     """Ends exactly once: succeeded, failed or abandoned. Whatever comes later is ignored."""
 
     __slots__ = (
-        *("candidate", "cause", "cost", "ended_s", "error", "first_s", "group", "outcome", "reason", "revision"),
-        *("timers", "token_ids", "usage", "_clock", "_permit", "_started", "_stream", "_summary", "_tokens"),
+        *("candidate", "cause", "cost", "ended_s", "error", "first_s", "group", "outcome", "paid", "reason", "repaid"),
+        *(
+            "revision",
+            "timers",
+            "token_ids",
+            "usage",
+            "_clock",
+            "_permit",
+            "_started",
+            "_stream",
+            "_summary",
+            "_tokens",
+        ),
     )
 
     def __init__(
@@ -57,6 +68,10 @@ class Attempt:
         self.candidate = candidate
         self.group = group
         self.cause = cause
+        # What was taken for it from the retries that its model's requests share.
+        self.paid = 0
+        # Whether that went back, because the attempt was answered.
+        self.repaid = False
         self.timers = timers
         self.revision = candidate.revision
         self.outcome: Outcome | None = None
@@ -96,6 +111,7 @@ class Attempt:
             return message
         if self.first_s is None:
             self.first_s = self._clock.monotonic() - self._started
+            self.candidate.endpoint.answering(self._permit)
         if message.HasField("summary"):
             # A copy: what the caller is told may count other attempts as well.
             self._summary = generation_pb2.GenerationSummary()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
-from mesh.errors import DeadlineExceeded, MeshError, Outcome
-from mesh.resilience import Permit, ResilienceStack
+from mesh.errors import DeadlineExceeded, Internal, MeshError, Outcome
+from mesh.resilience import Permit, RetryBudgets
 from router.core import patience
 from router.core.attempt import FAILOVER, HEDGE, RESUME, Attempt, Cause, label_of
 from router.core.attempt_limits import AttemptLimits
@@ -17,6 +17,7 @@ from router.core.choosing import Choosing
 from router.core.fleet import Candidate
 from router.core.mirroring import Mirrors
 from router.core.node_request import node_request
+from router.core.poison_guard import PoisonGuard, breaks
 from router.core.ports import Metrics, Nodes
 from router.core.refusals import moves_on
 from router.core.routed_request import Opened, Opening, RoutedRequest, only_progress
@@ -29,12 +30,13 @@ _INHERITED = (FAILOVER, RESUME)
 class Dispatch:
     """What all requests share."""
 
-    stack: ResilienceStack
+    budgets: RetryBudgets
     selector: Selector
     nodes: Nodes
     mirrors: Mirrors
     metrics: Metrics
     clock: Clock
+    poison: PoisonGuard
 
 
 class Attempts:
@@ -43,12 +45,17 @@ class Attempts:
     def __init__(self, dispatch: Dispatch, request: RoutedRequest) -> None:
         self._dispatch = dispatch
         self.request = request
-        self._limits = AttemptLimits(dispatch.stack, request.route.model, request.message.budget)
+        model, budgets = request.route.model, dispatch.budgets
+        self._limits = AttemptLimits(
+            budgets.of(model.name), budgets.policy, model, request.message.budget, request.profile.tenant
+        )
         # In the order in which they began.
         self.made: list[Attempt] = []
         # What is asked beside the answer, and is paid for by the same request.
         self._beside: list[Attempts] = []
         self._choosing = Choosing(dispatch.selector, dispatch.clock, request, self._limits)
+        # Replicas that failed before the first token in a way that may be the request's own doing.
+        self._broken: frozenset[str] = frozenset()
 
     def beside(self, request: RoutedRequest) -> Attempts:
         """Attempts of another request on this one's behalf: they end with it, and count towards what it costs."""
@@ -74,26 +81,35 @@ class Attempts:
                 continue
             opened = await self._first(attempt, opening)
             if opened is not None:
+                self._limits.answered(opened.attempt)
                 return opened
             cause = FAILOVER if opening.resumption is None else RESUME
 
     def failed(self, attempt: Attempt, error: MeshError) -> None:
         """Take in how an attempt failed. Raises the error that nothing else should be tried after."""
         late = self.request.deadline.passed()
+        suspicious = attempt.first_s is None and breaks(error)
         counts = not late and patience.speaks_against(attempt, error, self.request.timers)
+        if suspicious and isinstance(error, Internal):
+            # A defect at one who answers others well speaks of the request.
+            counts &= not attempt.candidate.endpoint.reliability.proven(self._dispatch.clock.monotonic())
         attempt.fail(error, self.request.profile.prompt_tokens, counts=counts)
         self._count(attempt)
+        self._limits.failed(attempt)
         self._choosing.failed(attempt, error)
         self.request.trace.note("attempt.failed", f"{attempt.candidate.key}: {error.reason}: {error.message}")
         if late:
             raise DeadlineExceeded("the request's time is over") from error
         if error.outcome is Outcome.CALLER_FAULT and not moves_on(error) and attempt.cause != RESUME:
             raise error
+        if suspicious:
+            self._broken |= {attempt.candidate.replica.id}
+            self._dispatch.poison.failed_at(self.request.message, self._broken)
 
     def succeeded(self, attempt: Attempt) -> None:
         """An attempt's answer came whole."""
         attempt.succeed()
-        self._dispatch.stack.budget.on_outcome(Outcome.OK)
+        self._limits.succeeded()
         self._count(attempt)
 
     def abandon(self, attempt: Attempt, reason: str) -> None:
@@ -116,17 +132,20 @@ class Attempts:
             self._choosing.exclude(choice.candidate)
             return None
         try:
-            free = self._choosing.refused_last
-            if not free and not self._limits.pay(cause, first=not self.made):
+            # Going on from a refusal is no retry: it was as if that one had never been meant.
+            free = self._choosing.refused_last and bool(self.made)
+            now = self._dispatch.clock.monotonic()
+            paid = 0 if free else self._limits.pay(cause, choice.candidate, now, first=not self.made)
+            if paid is None:
                 raise self._choosing.given_up("the mesh makes no more retries for now", "retry_budget")
             if cause in _INHERITED:
                 await self._pace(choice.candidate)
-            return self._start(choice, opening, cause, permit)
+            return self._start(choice, opening, cause, permit, paid)
         except BaseException:
             permit.release()
             raise
 
-    def _start(self, choice: Selected, opening: Opening, cause: Cause, permit: Permit) -> Attempt:
+    def _start(self, choice: Selected, opening: Opening, cause: Cause, permit: Permit, paid: int) -> Attempt:
         candidate = choice.candidate
         request = node_request(self.request, candidate, opening.resumption, self.budget_left())
         if choice.probe is not None:
@@ -134,6 +153,7 @@ class Attempts:
         timers = self._timers_for(candidate)
         stream = self._dispatch.nodes.open(candidate, request, timers, self.request.deadline)
         attempt = Attempt(candidate, choice.group, cause, permit, stream, clock=self._dispatch.clock, timers=timers)
+        attempt.paid = paid
         self.made.append(attempt)
         self.request.trace.note("attempt", f"{candidate.key} ({label_of(cause)})")
         return attempt
@@ -178,13 +198,17 @@ class Attempts:
             return None
         self._choosing.exclude(attempt.candidate)
         choice = self._choosing.select(opening, self.budget_left())
-        if isinstance(choice, MeshError) or not self._limits.pay_hedge():
+        if isinstance(choice, MeshError):
             return None
         try:
             permit = choice.candidate.endpoint.admit()
         except MeshError:
             return None
-        return self._start(choice, opening, HEDGE, permit)
+        paid = self._limits.pay_hedge()
+        if paid is None:
+            permit.release()
+            return None
+        return self._start(choice, opening, HEDGE, permit, paid)
 
     async def _pace(self, candidate: Candidate) -> None:
         replica = candidate.replica

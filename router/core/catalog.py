@@ -170,11 +170,11 @@ class Breaker(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Retry(Struct, frozen=True, forbid_unknown_fields=True):
-    """The budget that all requests share; see mesh.resilience."""
+    """The budget that the requests of a model share; see mesh.resilience."""
 
     ratio: Share = 0.1
     success_ratio: Share = 0.5
-    floor: NonNegative = 20.0
+    floor: NonNegative = 40.0
     max_balance: NonNegative = 40.0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mesh.clock import Clock
 from mesh.errors import DeadlineExceeded, MeshError, Outcome, Unavailable
 from router.core.attempt import RESUME, Attempt
@@ -9,7 +11,11 @@ from router.core.attempt_limits import AttemptLimits
 from router.core.fleet import Candidate
 from router.core.refusals import moves_on, passes
 from router.core.routed_request import Opening, RoutedRequest
-from router.core.selector import NobodyLeft, Selected, SelectionRequest, Selector
+from router.core.selector import BeingProbed, NobodyLeft, Selected, SelectionRequest, Selector
+
+# How long a request waits for another's probe of the only candidates there are, and how often it looks.
+_MAX_PROBE_WAIT_S: Final = 5.0
+_PROBE_LOOK_S: Final = 0.05
 
 
 class Choosing:
@@ -54,7 +60,7 @@ class Choosing:
             raise DeadlineExceeded("the request's time is over")
         if made >= self._limits.max_attempts:
             raise self.given_up(f"{self._limits.max_attempts} attempts were made", "attempts")
-        choice = self._cheaper(self.select(opening, budget), opening, budget)
+        choice = self._cheaper(await self._select_or_wait(opening, budget), opening, budget)
         if isinstance(choice, MeshError) and self._tried and opening.again:
             # Everybody has been tried once; whoever may be asked again is, after a pause.
             self._tried.clear()
@@ -69,6 +75,16 @@ class Choosing:
             choice = self.select(opening, budget)
         if isinstance(choice, MeshError):
             raise self._final(choice)
+        return choice
+
+    async def _select_or_wait(self, opening: Opening, budget: float | None) -> Selected | MeshError:
+        """Whom to ask; where all that are left are being probed, wait a while for what the probe shows."""
+        deadline = self._request.deadline
+        until = self._clock.monotonic() + deadline.cap(_MAX_PROBE_WAIT_S)
+        choice = self.select(opening, budget)
+        while isinstance(choice, BeingProbed) and self._clock.monotonic() < until and not deadline.passed():
+            await self._clock.sleep(_PROBE_LOOK_S)
+            choice = self.select(opening, budget)
         return choice
 
     def _cheaper(self, choice: Selected | MeshError, opening: Opening, budget: float | None) -> Selected | MeshError:

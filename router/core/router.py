@@ -54,7 +54,9 @@ class Router:
         self.deployments = frozenset(d.name for d in routing.catalog.deployments)
         self.refused = ""
         self._dispatch.selector.ramp = routing.catalog.ramp
-        self._dispatch.stack.use(*policies_of(routing.catalog))
+        breaker, retry = policies_of(routing.catalog)
+        self.fleet.endpoints.use(breaker)
+        self._dispatch.budgets.use(retry)
         self.fleet.use(routing.catalog.deployments)
 
     def refuse(self, why: object) -> None:
@@ -62,12 +64,17 @@ class Router:
         self.refused = str(why)
 
     def session(self, request: router_pb2.GenerateRequest, deadline: Deadline) -> Session:
-        """A session for the request. Raises NotFound for a model that is not there for this tenant."""
+        """A session for the request.
+
+        Raises NotFound for a model that is not there for this tenant, FailedPrecondition for a request that has just
+        made two replicas fail.
+        """
         route = self.routes.get(request.generation.model)
         profile = profile_of(request)
         if route is None or (route.model.tenants and profile.tenant not in route.model.tenants):
             raise NotFound("no model has this name", field="model", reason="MODEL_NOT_FOUND")
         check_prompt(request.generation.prompt, profile, self._largest_context(route))
+        self._dispatch.poison.check(request)
         calibration = self.routing.calibrations.get(route.model.name)
         question = question_of(request.generation) if calibration or route.model.keywords else ""
         # A window is judged before the node's own figures come at the end.

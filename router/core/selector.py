@@ -17,6 +17,10 @@ from router.core.request_profile import RequestProfile
 from router.core.strategies import Weighted
 
 
+class BeingProbed(Unavailable):
+    """All that could be asked were down, and one of them is being asked again just now."""
+
+
 class Selected(NamedTuple):
     """Who is asked, from which of the chain's groups, and who is due for a probe besides."""
 
@@ -68,6 +72,10 @@ class NobodyLeft(Unavailable):
     default_reason = "NO_HEALTHY_DEPLOYMENT"
 
 
+# The share of failures from which a candidate is passed over now and then: more than five in a row after a good time,
+# which are the breaker's affair. And the share of requests that it is given at least.
+_OFTEN: Final = 0.42
+_MIN_SHARE: Final = 0.05
 # Kinds of requests that are remembered; tenants are part of a kind.
 _MAX_KINDS: Final = 4096
 
@@ -97,13 +105,21 @@ class Selector:
         # Those that may be well again, and the first group that has any: asked on the side, unless they are all.
         due: list[Candidate] = []
         due_group = first_group = search.selection.first_group
+        # The first group whose members keep failing now and then: left for its turn unless nobody else is there.
+        spare: tuple[int, list[Candidate]] | None = None
         for group in range(first_group, len(search.selection.route.groups)):
             kept = self._filter(search, group)
             steady = [c for c in kept if c.endpoint.breaker.state is BreakerState.CLOSED]
             if len(steady) != len(kept) and not due:
                 due_group, due = group, [c for c in kept if c.endpoint.breaker.state is not BreakerState.CLOSED]
-            if steady:
-                return Selected(self._pick(search, steady), group, due[0] if due else None)
+            reliable = self._reliable(steady, search.moment)
+            if reliable:
+                return Selected(self._pick(search, reliable), group, due[0] if due else None)
+            if steady and spare is None:
+                search.trace.dropped("reliability", steady, ())
+                spare = (group, steady)
+        if spare is not None:
+            return Selected(self._pick(search, spare[1]), spare[0], due[0] if due else None)
         return Selected(self._pick(search, due), due_group, None) if due else None
 
     def _roomiest(self, search: _Search) -> Selected | None:
@@ -119,6 +135,15 @@ class Selector:
         most = max(c.context for c in passed.kept)
         picked = self._pick(search, [c for c in passed.kept if c.context == most])
         return Selected(picked, next(group for group, candidate in search.roomless if candidate is picked), None)
+
+    def _reliable(self, candidates: Sequence[Candidate], moment: Moment) -> list[Candidate]:
+        """Those whose turn it is: one that fails often is asked the less, and often enough to see it recover."""
+        kept = []
+        for candidate in candidates:
+            failing = candidate.endpoint.reliability.failing(moment.now)
+            if failing < _OFTEN or self._chance.random() < max(_MIN_SHARE, (1.0 - failing) ** 2):
+                kept.append(candidate)
+        return kept
 
     def has_others(self, route: Route, candidate: Candidate) -> bool:
         """Whether the route leads anywhere besides this candidate."""
@@ -214,7 +239,8 @@ def why_none(blocked: Sequence[tuple[str, Sequence[Candidate]]], now: float) -> 
         waits = [
             c.endpoint.breaker.blocked_until - now for name, members in blocked if name == "breaker" for c in members
         ]
-        return Unavailable(
+        probed = [c for name, members in blocked if name == "breaker" for c in members if _being_probed(c)]
+        return (BeingProbed if probed else Unavailable)(
             "no deployment of the model is healthy",
             reason="NO_HEALTHY_DEPLOYMENT",
             retry_after_s=max(0.0, min(waits)) if waits else None,
@@ -230,3 +256,7 @@ def why_none(blocked: Sequence[tuple[str, Sequence[Candidate]]], now: float) -> 
         reason="NO_CAPABLE_DEPLOYMENT",
         metadata={"filters": ",".join(sorted(names))},
     )
+
+
+def _being_probed(candidate: Candidate) -> bool:
+    return candidate.endpoint.breaker.state is BreakerState.HALF_OPEN
