@@ -17,6 +17,7 @@ from inference.adapters.metrics import GenerationMetrics
 from inference.core.answer import merge
 from inference.core.chat_port import ChatEngine, ChatEvent, ChatRequest
 from inference.core.checks import check_generation
+from inference.core.continuing import check_continuation
 from inference.core.lora_port import LoraHost
 from inference.core.outbox import Outbox
 from inference.core.port import EngineLoad, GenerationFailed
@@ -82,6 +83,7 @@ class Servicer(InferenceServicer):
         self._streams += 1
         try:
             check_generation(request.generation, card.capabilities)
+            check_continuation(request.generation, card.capabilities)
             seconds = context.time_remaining()
             deadline = None if seconds is None else time.monotonic() + seconds
             asked = ChatRequest(request.context, request.generation, deadline)

@@ -28,8 +28,8 @@ ChatEvent: TypeAlias = ChoiceDelta | GenerationSummary | GenerationProgress
 class ChatRequest:
     """One generation, checked: every field is within its range and every capability it needs is on the card.
 
-    `generation.prompt` is a chat or raw text, never token ids, and `generation.resume` is empty. Neither message may
-    be changed.
+    `generation.prompt` is a chat or raw text, never token ids; `generation.resume` is empty, or one text to go on from.
+    Neither message may be changed.
     """
 
     context: RequestContext

@@ -50,8 +50,6 @@ def check_generation(generation: Generation, can: Capabilities) -> None:
         raise RequestError("generation.prompt.text", "this model only chats", capability=True)
     elif kind == "tokens" and not can.resume:
         raise RequestError("generation.prompt.tokens", "this model does not show its tokens", capability=True)
-    if generation.resume and not can.resume:
-        raise RequestError("generation.resume", "this model does not show its tokens", capability=True)
     if generation.sampling.logprobs and not can.logprobs:
         raise RequestError("generation.sampling.logprobs", "this model gives none", capability=True)
 

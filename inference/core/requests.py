@@ -13,6 +13,7 @@ from headrace.common.v1.chat_pb2 import ChatPrompt
 from headrace.common.v1.generation_pb2 import Generation, Sampling
 from inference.core.chat_port import ChatRequest
 from inference.core.checks import RequestError
+from inference.core.continuing import continued_text
 from inference.core.port import Constraint, ConstraintKind, EngineInfo, EngineRequest, SamplingParams
 from inference.core.templating import TemplateError
 from inference.core.text import TextModel
@@ -47,7 +48,8 @@ def to_text_request(request: ChatRequest, info: EngineInfo, text: TextModel) -> 
     context, generation = request.context, request.generation
     if generation.adapter and generation.adapter not in info.adapters:
         raise RequestError("generation.adapter", f"no adapter {generation.adapter!r} is loaded", reason="NOT_FOUND")
-    prompt = tokenize(generation, info, text)
+    calls = text.calls if may_call(generation.prompt.chat) else None
+    prompt = tokenize(generation, info, text) + _continued(generation, text, calls)
     sampling = _sampling_params(generation, len(prompt), info, text)
     n = max(1, generation.sampling.n)
     emitted, emitted_text = _resumed(generation, n, info)
@@ -62,7 +64,6 @@ def to_text_request(request: ChatRequest, info: EngineInfo, text: TextModel) -> 
         adapter=generation.adapter or None,
         deadline=request.deadline,
     )
-    calls = text.calls if may_call(generation.prompt.chat) else None
     return TextRequest(asked, tuple(generation.sampling.stop), emitted_text, calls)
 
 
@@ -161,7 +162,7 @@ def _with_tools(chat: ChatPrompt, response: Constraint | None, info: EngineInfo,
 
 
 def _resumed(generation: Generation, n: int, info: EngineInfo) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...]]:
-    if not generation.resume:
+    if not generation.resume or continued_text(generation):
         return (), ("",) * n
     tokens: list[tuple[int, ...]] = [()] * n
     texts = [""] * n
@@ -172,6 +173,15 @@ def _resumed(generation: Generation, n: int, info: EngineInfo) -> tuple[tuple[tu
         _check_ids(f"{field}.token_ids", tuple(emitted.token_ids), info)
         tokens[emitted.index], texts[emitted.index] = tuple(emitted.token_ids), emitted.text
     return tuple(tokens), tuple(texts)
+
+
+def _continued(generation: Generation, text: TextModel, calls: Format | None) -> tuple[int, ...]:
+    """The tokens of a text that the answer goes on from: the beginning of the model's own turn, and plain text."""
+    begun = continued_text(generation)
+    if begun and calls is not None and not calls.anywhere:
+        message = "this model writes either text or calls, and goes on from a text without tools only"
+        raise RequestError("generation.resume", message, capability=True)
+    return tuple(text.tokenizer.encode(begun, first=False)) if begun else ()
 
 
 def _check_ids(field: str, ids: tuple[int, ...], info: EngineInfo) -> None:

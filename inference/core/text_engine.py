@@ -73,6 +73,7 @@ class TextEngine:
                 json_schema=ConstraintKind.JSON_SCHEMA in info.constraints,
                 logprobs=True,
                 resume=True,
+                continue_text=True,
                 seed=True,
             ),
             adapters=info.adapters,

@@ -24,6 +24,8 @@ class AnthropicSettings(ProviderSettings):
     api_version: Literal["2023-06-01", "2026-10-21"] = "2026-10-21"
     # Sent where the caller set no limit: the API wants one.
     default_max_tokens: Count = 4096
+    # `prefill`: the model goes on from the beginning of an answer. Newer ones refuse that.
+    continue_text: Literal["off", "prefill"] = "off"
 
 
 def build(settings: AnthropicSettings) -> ChatBackend:
@@ -34,4 +36,10 @@ def build(settings: AnthropicSettings) -> ChatBackend:
         api_version=settings.api_version,
         default_max_tokens=settings.default_max_tokens,
     )
-    return assemble(settings, AnthropicDialect(options), lambda key: {"x-api-key": key.reveal()}, _USUAL)
+    return assemble(
+        settings,
+        AnthropicDialect(options),
+        lambda key: {"x-api-key": key.reveal()},
+        _USUAL,
+        continues=settings.continue_text == "prefill",
+    )

@@ -13,9 +13,14 @@ from inference.core.providers.dialect import Dialect
 
 
 def assemble(
-    settings: ProviderSettings, dialect: Dialect, authorize: Authorize, usual: Iterable[Capability]
+    settings: ProviderSettings,
+    dialect: Dialect,
+    authorize: Authorize,
+    usual: Iterable[Capability],
+    *,
+    continues: bool = False,
 ) -> ChatBackend:
-    """The engine; no connection is opened."""
+    """The engine; no connection is opened. `continues`: it is asked to go on from the text of an answer."""
     transport = Transport(
         settings.base_url,
         connect_s=settings.connect_s,
@@ -26,7 +31,7 @@ def assemble(
         dialect=dialect,
         transport=transport,
         credentials=Credentials(settings.api_key, settings.api_key_file),
-        card=card(settings, usual),
+        card=card(settings, usual, continues=continues),
         base_url=settings.base_url,
         max_answer_bytes=settings.max_answer_bytes,
         max_running=settings.max_running,

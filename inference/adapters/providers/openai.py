@@ -37,6 +37,8 @@ class OpenAISettings(ProviderSettings):
     extended_sampling: bool = False
     # Mistral's servers, and vLLM with Mistral's tokenizer, take ids of calls of nine letters and digits only.
     call_ids: Literal["auto", "any", "mistral"] = "auto"
+    # How the server is told to go on from the beginning of an answer: vLLM and SGLang, or Mistral and DeepSeek.
+    continue_text: Literal["off", "continue_final_message", "prefix"] = "off"
 
 
 def build(settings: OpenAISettings) -> ChatBackend:
@@ -54,6 +56,7 @@ def build(settings: OpenAISettings) -> ChatBackend:
         stream_usage=settings.stream_usage,
         extended_sampling=settings.extended_sampling,
         api_version=settings.api_version,
+        continue_text=settings.continue_text,
         call_ids=MISTRAL if call_ids == "mistral" else OPENAI,
     )
 
@@ -62,4 +65,5 @@ def build(settings: OpenAISettings) -> ChatBackend:
             return {"api-key": key.reveal()}
         return {"authorization": f"Bearer {key.reveal()}"}
 
-    return assemble(settings, OpenAIDialect(options), authorize, _USUAL)
+    continues = settings.continue_text != "off"
+    return assemble(settings, OpenAIDialect(options), authorize, _USUAL, continues=continues)

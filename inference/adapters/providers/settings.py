@@ -57,11 +57,11 @@ class ProviderSettings:
             raise ValueError("api_key and api_key_file: give one of them")
 
 
-def card(settings: ProviderSettings, usual: Iterable[Capability]) -> ModelCard:
-    """What the node says of itself; its name is the node's business."""
+def card(settings: ProviderSettings, usual: Iterable[Capability], *, continues: bool) -> ModelCard:
+    """What the node says of itself; its name is the node's business. `continues`: an answer from its beginning."""
     chosen = settings.capabilities or tuple(usual)
     return ModelCard(
         revision=settings.revision or settings.upstream_model,
         context_length=settings.context_length,
-        capabilities=Capabilities(**dict.fromkeys(chosen, True)),
+        capabilities=Capabilities(**dict.fromkeys(chosen, True), continue_text=continues),
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from inference.core.chat_port import ChatRequest
+from inference.core.continuing import continued_text
 from inference.core.providers.anthropic_request import AnthropicOptions, to_call
 from inference.core.providers.anthropic_response import AnthropicReader
 from inference.core.providers.dialect import HttpCall
+from inference.core.providers.prefill import without_last_space
 
 
 class AnthropicDialect:
@@ -20,4 +22,5 @@ class AnthropicDialect:
 
     def reader(self, request: ChatRequest) -> AnthropicReader:
         """See Dialect."""
-        return AnthropicReader()
+        text = continued_text(request.generation)
+        return AnthropicReader(cut=without_last_space(text)[1] if text else "")

@@ -9,8 +9,10 @@ from headrace.common.v1 import chat_pb2
 from headrace.common.v1.chat_pb2 import ChatPrompt, ContentPart, Message, ToolCall
 from headrace.common.v1.generation_pb2 import Sampling
 from inference.core.chat_port import ChatRequest
+from inference.core.continuing import continued_text
 from inference.core.providers.call_ids import ANTHROPIC, CallIds
 from inference.core.providers.dialect import HttpCall
+from inference.core.providers.prefill import without_last_space
 from inference.core.providers.request_fields import (
     CHAT,
     FORMAT,
@@ -68,7 +70,7 @@ def to_call(request: ChatRequest, options: AnthropicOptions) -> HttpCall:
             "stream": True,
             "max_tokens": optional(sampling, "max_tokens") or options.default_max_tokens,
             "system": _system(chat),
-            "messages": _messages(chat),
+            "messages": _with_prefill(_messages(chat), continued_text(generation)),
             "stop_sequences": list(sampling.stop) or None,
             "output_config": _output_config(sampling),
             **_sampling(sampling, options),
@@ -124,6 +126,17 @@ def _messages(chat: ChatPrompt) -> list[dict[str, Any]]:
         field = f"{CHAT}.messages"
         raise InvalidArgument(f"{field}: Anthropic's API wants a message besides instructions", field=field)
     return turns
+
+
+def _with_prefill(turns: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """The turns with the beginning of the answer behind them. The API refuses white space at its end."""
+    if not text:
+        return turns
+    block = {"type": "text", "text": without_last_space(text)[0]}
+    if turns[-1]["role"] == "assistant":
+        turns[-1]["content"].append(block)
+        return turns
+    return [*turns, {"role": "assistant", "content": [block]}]
 
 
 def _blocks(message: Message, field: str, ids: CallIds) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from inference.core.providers import failures
 from inference.core.providers.chunks import as_json, count, decode
 from inference.core.providers.finishing import Choices
 from inference.core.providers.halves import Halves, whole
+from inference.core.providers.prefill import CutSpace
 from inference.core.providers.sse import SseEvent
 
 _FINISH: Final = {
@@ -63,9 +64,13 @@ _decoder = msgspec.json.Decoder(_Event, strict=False)
 
 
 class AnthropicReader:
-    """See inference.core.providers.dialect.Reader. Kinds of events and blocks that are not known are read over."""
+    """See inference.core.providers.dialect.Reader. Kinds of events and blocks that are not known are read over.
 
-    def __init__(self) -> None:
+    `cut` is the white space that was cut off the text which the answer goes on from.
+    """
+
+    def __init__(self, cut: str = "") -> None:
+        self._seam = CutSpace(cut)
         self._choices = Choices(1)
         self._usage: dict[str, Any] = {}
         self._halves: Halves[int] = Halves()
@@ -121,7 +126,7 @@ class AnthropicReader:
     def _start(self, index: int, block: _Block) -> pb.ChoiceDelta | None:
         self._choices.gained()
         if block.type != _TOOL_USE:
-            return pb.ChoiceDelta(text=self._halves.join(index, block.text)) if block.text else None
+            return self._text(index, block.text)
         self._calls[index] = place = len(self._calls)
         arguments = ""
         if block.input:
@@ -134,8 +139,8 @@ class AnthropicReader:
 
     def _more(self, index: int, delta: _Delta) -> pb.ChoiceDelta | None:
         self._choices.gained()
-        if delta.type == "text_delta" and delta.text:
-            return pb.ChoiceDelta(text=self._halves.join(index, delta.text))
+        if delta.type == "text_delta":
+            return self._text(index, delta.text)
         if delta.type == "input_json_delta" and delta.partial_json:
             return self._arguments(index, delta.partial_json)
         return None
@@ -150,6 +155,10 @@ class AnthropicReader:
         self._begun.add(index)
         text = self._halves.join(index, text)
         return pb.ChoiceDelta(tool_calls=[pb.ToolCallDelta(index=self._calls[index], arguments_json=text)])
+
+    def _text(self, index: int, text: str) -> pb.ChoiceDelta | None:
+        gained = self._seam.after(self._halves.join(index, text))
+        return pb.ChoiceDelta(text=gained) if gained else None
 
     def _lost(self, index: int, text: str) -> pb.ChoiceDelta:
         return self._arguments(index, text) if index in self._calls else pb.ChoiceDelta(text=text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inference.core.chat_port import ChatRequest
+from inference.core.continuing import continued_text
 from inference.core.providers.call_ids import FreshIds
 from inference.core.providers.dialect import HttpCall
 from inference.core.providers.openai_request import OpenAIOptions, to_call
@@ -22,4 +23,6 @@ class OpenAIDialect:
     def reader(self, request: ChatRequest) -> OpenAIReader:
         """See Dialect."""
         choices = max(1, request.generation.sampling.n)
-        return OpenAIReader(choices, FreshIds.of(request), counted=self._options.stream_usage)
+        return OpenAIReader(
+            choices, FreshIds.of(request), counted=self._options.stream_usage, begun=continued_text(request.generation)
+        )

@@ -9,6 +9,7 @@ from headrace.common.v1 import chat_pb2
 from headrace.common.v1.chat_pb2 import ChatPrompt, ContentPart, Message, Tool, ToolCall
 from headrace.common.v1.generation_pb2 import Generation, Sampling
 from inference.core.chat_port import ChatRequest
+from inference.core.continuing import continued_text
 from inference.core.providers.call_ids import OPENAI, CallIds, IdForm
 from inference.core.providers.dialect import HttpCall
 from inference.core.providers.request_fields import (
@@ -59,6 +60,8 @@ class OpenAIOptions:
     api_version: str = ""
     # The ids of past calls that the server accepts.
     call_ids: IdForm = OPENAI
+    # How the server is told to go on from the beginning of an answer.
+    continue_text: Literal["off", "continue_final_message", "prefix"] = "off"
 
 
 def to_call(request: ChatRequest, options: OpenAIOptions) -> HttpCall:
@@ -104,7 +107,7 @@ def _completion(generation: Generation) -> dict[str, Any]:
     sampling = generation.sampling
     return without_none(
         {
-            "prompt": generation.prompt.text,
+            "prompt": generation.prompt.text + continued_text(generation),
             "logprobs": sampling.top_logprobs if sampling.logprobs else None,
         }
     )
@@ -113,15 +116,27 @@ def _completion(generation: Generation) -> dict[str, Any]:
 def _chat(generation: Generation, options: OpenAIOptions) -> dict[str, Any]:
     chat, sampling = generation.prompt.chat, generation.sampling
     ids = CallIds(options.call_ids)
-    return without_none(
+    messages = [_message(message, f"{CHAT}.messages[{i}]", ids) for i, message in enumerate(chat.messages)]
+    begun, going_on = _continuation(continued_text(generation), options)
+    return going_on | without_none(
         {
-            "messages": [_message(message, f"{CHAT}.messages[{i}]", ids) for i, message in enumerate(chat.messages)],
+            "messages": messages + begun,
             "logprobs": True if sampling.logprobs else None,
             "top_logprobs": sampling.top_logprobs if sampling.logprobs and sampling.top_logprobs else None,
             "response_format": _response_format(sampling),
             **_tools(chat),
         }
     )
+
+
+def _continuation(text: str, options: OpenAIOptions) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The message that an answer goes on from, and the fields that say so."""
+    if not text:
+        return [], {}
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if options.continue_text == "prefix":
+        return [message | {"prefix": True}], {}
+    return [message], {"continue_final_message": True, "add_generation_prompt": False}
 
 
 def _message(message: Message, field: str, ids: CallIds) -> dict[str, Any]:

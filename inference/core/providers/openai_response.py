@@ -14,6 +14,7 @@ from inference.core.providers.chunks import count, decode
 from inference.core.providers.finishing import Choices
 from inference.core.providers.halves import Halves, whole
 from inference.core.providers.openai_calls import Calls, Function, ToolCall
+from inference.core.providers.prefill import Echo
 from inference.core.providers.sse import SseEvent
 
 _DONE: Final = "[DONE]"
@@ -81,9 +82,13 @@ _decoder = msgspec.json.Decoder(_Chunk, strict=False)
 
 
 class OpenAIReader:
-    """See inference.core.providers.dialect.Reader. `counted`: the server was asked for the usage."""
+    """See inference.core.providers.dialect.Reader.
 
-    def __init__(self, expected: int, ids: FreshIds, *, counted: bool = True) -> None:
+    `counted`: the server was asked for the usage. `begun` is the text that the one choice goes on from.
+    """
+
+    def __init__(self, expected: int, ids: FreshIds, *, counted: bool = True, begun: str = "") -> None:
+        self._echo = Echo(begun)
         self._choices = Choices(expected)
         self._calls = [Calls(partial(ids.make, choice)) for choice in range(expected)]
         self._halves: Halves[tuple[int, str]] = Halves()
@@ -131,6 +136,8 @@ class OpenAIReader:
             for index, calls in enumerate(self._calls)
             if not self._choices.cut_short(index) and (pieces := calls.end())
         ]
+        if held := self._echo.end():
+            missing.append(pb.ChoiceDelta(text=held))
         return missing + [_of_field(key, text) for key, text in self._halves.lost()]
 
     def _delta(self, choice: _Choice) -> pb.ChoiceDelta | None:
@@ -138,7 +145,7 @@ class OpenAIReader:
         index = self._choices.checked(choice.index)
         gained = pb.ChoiceDelta(
             index=index,
-            text=self._halves.join((index, "text"), delta.content or ""),
+            text=self._echo.after(self._halves.join((index, "text"), delta.content or "")),
             refusal=self._halves.join((index, "refusal"), delta.refusal or ""),
             tool_calls=self._called(index, delta),
             logprobs=_logprobs(choice.logprobs) if choice.logprobs else (),

@@ -1,7 +1,7 @@
 """The node's contract, over real gRPC with the static engine."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -86,6 +86,40 @@ async def test_resuming_anywhere_gives_the_same_text() -> None:
             rest = await ask(node, request)
             assert seen + rest.text() == whole.text()
             assert given + rest.tokens() == whole.tokens()
+
+
+async def test_an_answer_goes_on_from_a_text(static: Node) -> None:
+    """The text is the end of the prompt, and is counted as one; nothing of it is given out again."""
+    question = chat("go on")
+    prompt = await ask(static, question)
+    request = chat("go on", max_tokens=5)
+    request.generation.resume.add(text="river stone <|im_end|> wat")
+    rest = await ask(static, request)
+    assert rest.finishes() == [LENGTH]
+    assert rest.text()
+    assert rest.summary.usage.completion_tokens == len(rest.tokens()) == 5
+    assert rest.summary.usage.prompt_tokens > prompt.summary.usage.prompt_tokens
+    raw = await ask(static, request)
+    assert raw.text() == rest.text()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda g: setattr(g.sampling, "n", 2),
+        lambda g: g.resume.add(index=0, text="and more"),
+        lambda g: setattr(g.sampling.response_format, "json_schema", "{}"),
+    ],
+)
+async def test_an_answer_that_cannot_go_on_from_a_text_is_refused(
+    static: Node, spoil: Callable[[generation_pb2.Generation], object]
+) -> None:
+    request = chat("go on")
+    request.generation.resume.add(text="river stone")
+    spoil(request.generation)
+    error = await refused(static, request)
+    assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert from_rpc_error(error).field == "generation.resume"
 
 
 async def test_a_resumed_text_that_is_not_the_tokens_is_refused(static: Node) -> None:
@@ -180,6 +214,7 @@ async def test_the_node_describes_itself(static: Node) -> None:
     assert card.context_length == 8192
     assert card.capabilities.chat
     assert card.capabilities.resume
+    assert card.capabilities.continue_text
     assert not card.capabilities.tools
 
 

@@ -61,6 +61,19 @@ async def test_resuming_gives_the_same_greedy_text(llamacpp: Node) -> None:
     assert tokens + rest.tokens() == whole.tokens()
 
 
+async def test_an_answer_goes_on_from_its_text(llamacpp: Node) -> None:
+    """From what a caller holds of it, whoever wrote that: the model reads it as its own beginning."""
+    question = "Count from one to ten."
+    asked = await ask(llamacpp, chat(question, max_tokens=1))
+    request = chat(question, max_tokens=12)
+    request.generation.resume.add(text="One, two, three,")
+    rest = await ask(llamacpp, request)
+    assert rest.text().startswith(" four")
+    begun = pb.TokenizeRequest(generation=raw("One, two, three,").generation)
+    count = len((await llamacpp.stub.Tokenize(begun)).token_ids)
+    assert rest.summary.usage.prompt_tokens == asked.summary.usage.prompt_tokens + count
+
+
 async def test_a_stop_string_across_tokens_ends_the_answer(llamacpp: Node) -> None:
     whole = (await ask(llamacpp, chat("Tell me about rivers.", max_tokens=24))).text()
     stop = whole[17:25]

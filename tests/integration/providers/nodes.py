@@ -1,4 +1,4 @@
-"""Inference nodes in front of scriptable providers, in this process and over real gRPC."""
+"""Inference nodes in this process and over real gRPC, some of them in front of scriptable providers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,28 @@ _PREFIX = "HEADRACE_INFERENCE_"
 
 
 @dataclass(frozen=True)
-class ProviderNode:
-    """A node called `name` and the provider behind it."""
+class RunningNode:
+    """A node called `name`."""
 
     name: str
     address: str
+
+
+@dataclass(frozen=True)
+class ProviderNode(RunningNode):
+    """A node and the provider behind it."""
+
     provider: Provider
+
+
+@contextlib.asynccontextmanager
+async def running_node(name: str, **settings: str) -> AsyncIterator[RunningNode]:
+    """A ready node; settings are HEADRACE_INFERENCE_<NAME>."""
+    env = {"MODEL": name, "DRAIN_DELAY_S": "0", "DRAIN_DEADLINE_S": "0.1"} | settings
+    prefixed = {_PREFIX + key: value for key, value in env.items()}
+    service = await build(load(config_type(prefixed), _PREFIX, prefixed))
+    async with _serving(service) as port:
+        yield RunningNode(name, f"127.0.0.1:{port}")
 
 
 @contextlib.asynccontextmanager
@@ -30,14 +46,9 @@ async def provider_node(name: str, options: ProviderOptions, **settings: str) ->
     """A provider and a ready node; settings are HEADRACE_INFERENCE_<NAME>."""
     provider = Provider(options)
     await provider.start()
-    env = {
-        "ENGINE": "openai", "MODEL": name, "UPSTREAM_MODEL": "demo",
-        "BASE_URL": f"http://127.0.0.1:{provider.port}/v1", "DRAIN_DELAY_S": "0", "DRAIN_DEADLINE_S": "0.1",
-    } | settings  # fmt: skip
-    prefixed = {_PREFIX + key: value for key, value in env.items()}
-    service = await build(load(config_type(prefixed), _PREFIX, prefixed))
-    async with _serving(service) as port:
-        yield ProviderNode(name, f"127.0.0.1:{port}", provider)
+    upstream = {"ENGINE": "openai", "UPSTREAM_MODEL": "demo", "BASE_URL": f"http://127.0.0.1:{provider.port}/v1"}
+    async with running_node(name, **upstream | settings) as node:
+        yield ProviderNode(name, node.address, provider)
     await provider.close()
 
 
