@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from bench.engine import fairness
 from bench.engine.workload import STREAMS, Result, Work, make_work
 
 ENGINES = ("headrace_torch", "llama_cpp", "transformers_generate")
@@ -44,6 +45,18 @@ def figures(results: dict[str, tuple[Result, float]]) -> list[dict[str, Any]]:
     ]
 
 
+def run_fairness(threads: int, longs: int, *, peers: bool) -> list[dict[str, Any]]:
+    """What long prompts do to others, in a process of its own: see bench.engine.fairness."""
+    command = [sys.executable, "-m", "bench.engine.fairness", "--threads", str(threads), "--longs", str(longs)]
+    done = subprocess.run(
+        command if peers else [*command, "--no-peers"], text=True, capture_output=True, timeout=1800, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"fairness failed:\n{done.stderr[-3000:]}")
+    rows: list[dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])["figures"]
+    return rows
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """One line a figure: ours, the peers', and ours over the best peer's (for times and memory, the other way)."""
     names = "".join(f"{peer:>14}" for peer in PEERS)
@@ -62,6 +75,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.engine")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--longs", type=int, default=2, help="prompts of 7,800 tokens that others wait beside")
+    parser.add_argument("--no-fairness", action="store_true", help="leave out what long prompts do to others")
     parser.add_argument("--only", choices=ENGINES, action="append", help="leave the other engines out")
     arguments = parser.parse_args()
     work = make_work(arguments.tokens, arguments.threads)
@@ -70,6 +85,10 @@ def main() -> None:
     rows = figures(results)
     print(f"SmolLM2-135M-Instruct Q4_1, {arguments.tokens} tokens out, greedy, {arguments.threads} threads\n")
     print(table(rows))
+    if not arguments.no_fairness:
+        fair = run_fairness(arguments.threads, arguments.longs, peers="llama_cpp" in chosen)
+        print("\n" + fairness.table(fair))
+        rows += fair
     print(json.dumps({"bench": "engine", "figures": rows}))
 
 

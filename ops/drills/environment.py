@@ -44,6 +44,8 @@ class DrillEnvironment:
     key: str
     # Of another tenant.
     bystanders_key: str = ""
+    # Of a third one, whose requests are the fault.
+    requests_key: str = ""
     providers: dict[str, Provider] = field(default_factory=dict)
     consul: Agent | None = None
 
@@ -74,9 +76,11 @@ async def own_environment(drill: Drill) -> AsyncIterator[DrillEnvironment]:
         (folder / "stack.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
         state.create()
         bystanders_key = KeyStore(state.keys).new("bystander", "bystander")
+        requests_key = KeyStore(state.keys).new("requests", "requests")
         undo.push_async_callback(_headrace, state, "down", timeout_s=_DOWN_S)
         up = json.loads(await _headrace(state, "up", "--stack", str(folder / "stack.yaml"), "--json", timeout_s=_UP_S))
-        yield DrillEnvironment(state.load_stack(), state, up["url"], up["key"], bystanders_key, providers, consul)
+        keys = {"key": up["key"], "bystanders_key": bystanders_key, "requests_key": requests_key}
+        yield DrillEnvironment(state.load_stack(), state, up["url"], **keys, providers=providers, consul=consul)
 
 
 class _Ports:

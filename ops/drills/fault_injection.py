@@ -14,6 +14,7 @@ import grpc
 from headrace.control.v1 import control_pb2, control_pb2_grpc
 from mesh.channel import open_channel
 from mesh.errors import from_rpc_error
+from ops.drills.asking import AskedRequests
 from ops.drills.environment import DrillEnvironment
 from ops.drills.provider.app import Provider
 from ops.drills.provider.faults import Fault, from_fields
@@ -67,6 +68,10 @@ def injected_faults(drill: Drill, environment: DrillEnvironment) -> list[Injecte
 
 def _injected_fault(part: FaultPart, number: int, drill: Drill, environment: DrillEnvironment) -> InjectedFault:
     lasts_s = drill.load.during_s + _SLACK_S
+    if part.what == "requests":
+        if not environment.requests_key:
+            raise Failure("requests need a key of another tenant", "run the drill on its own stack", ExitCode.USAGE)
+        return AskedRequests(part, drill.load.model, environment.url, environment.requests_key)
     if part.what == "kill":
         return _Killed(lambda: _pid(environment, part.target))
     if part.what == "stop":

@@ -43,6 +43,7 @@ class Figures:
     p50_s: dict[str, float | None] = field(default_factory=dict)
     p99_s: dict[str, float | None] = field(default_factory=dict)
     first_token_p99_s: dict[str, float | None] = field(default_factory=dict)
+    first_token_p50_s: dict[str, float | None] = field(default_factory=dict)
     max_gap_s: float = 0.0
     amplification: float = 1.0
     cost_usd: float = 0.0
@@ -50,6 +51,11 @@ class Figures:
     recover_s: float | None = None
     # Calls that each provider received while the fault was there.
     called: dict[str, int] = field(default_factory=dict)
+    # Requests that were the fault: begun, and ended in another status than the one that is right for them.
+    requested: int | None = None
+    requested_otherwise: int = 0
+    # Processes that ended.
+    restarts: int = 0
     # Deployments whose breaker opened.
     opened: tuple[str, ...] = ()
     errors: dict[str, int] = field(default_factory=dict)
@@ -85,11 +91,21 @@ def figures(
         first_token_p99_s={
             name: quantile([one.first_at - one.started for one in ones], 0.99) for name, ones in whole.items()
         },
+        first_token_p50_s={
+            name: quantile([one.first_at - one.started for one in ones], 0.5) for name, ones in whole.items()
+        },
         max_gap_s=round(max((one.max_gap_s for one in record), default=0.0), 3),
         amplification=round(sum(one.attempts for one in touched) / len(touched), 3) if touched else 1.0,
         cost_usd=round(sum(one.cost_usd for one in record), 6),
         errors=dict(Counter(one.error for one in record if one.error).most_common(10)),
     )
+
+
+def ratio(during: float | None, before: float | None) -> float | None:
+    """How many times as long something took; None where either was not seen."""
+    if during is None or not before:
+        return None
+    return round(during / before, 2)
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

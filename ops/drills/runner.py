@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from ops.drills.asking import AskedRequests
 from ops.drills.environment import DrillEnvironment, own_environment
 from ops.drills.fault_injection import broken, injected_faults
 from ops.drills.load import Callers
@@ -16,6 +17,7 @@ from ops.drills.spec import Drill
 from ops.drills.verdict import Check, judge
 from ops.drills.watch import Watch, watching
 from ops.failure import ExitCode, Failure
+from ops.local.supervisor import Supervisor
 
 _LOOK_S: Final = 0.05
 # How long the mesh is watched after it is well again.
@@ -62,8 +64,9 @@ async def _play(drill: Drill, environment: DrillEnvironment, sabotaged: bool, sa
     callers = Callers(drill.load, environment.url, environment.key, environment.bystanders_key)
     if problem := await callers.learn():
         raise Failure(f"the mesh does not answer before anything is broken: {problem}", "see: headrace status")
-    targets = [part.target for part in drill.faults if part.what != "partition"]
+    targets = [part.target for part in drill.faults if part.target]
     called: dict[str, int] = {}
+    pids = _pids(environment)
     async with callers.running(), watching(environment.stack, targets, callers.now) as watch:
         say(f"{drill.load.streams} callers ask")
         whole = await _pass(callers, drill, drill.load.before_s)
@@ -82,6 +85,11 @@ async def _play(drill: Drill, environment: DrillEnvironment, sabotaged: bool, sa
     seen = figures(callers.records, callers.result, phases)
     _add_watched(seen, watch, phases, drill)
     seen.called, seen.aborted = called, not whole
+    seen.restarts = len(pids - _pids(environment))
+    asked = [fault for fault in faults if isinstance(fault, AskedRequests)]
+    if asked:
+        seen.requested = sum(fault.begun for fault in asked)
+        seen.requested_otherwise = sum(fault.otherwise for fault in asked)
     records = tuple((one, callers.result(one)) for one in callers.records)
     checks = judge(drill.expect, seen)
     return Outcome(drill, sabotaged, checks, seen, phases, records, tuple(sorted(watch.events)))
@@ -105,6 +113,10 @@ async def _pass(callers: Callers, drill: Drill, seconds: float, enough: Callable
             return False
         await asyncio.sleep(min(left, _LOOK_S))
     return callers.losses <= drill.abort_losses
+
+
+def _pids(environment: DrillEnvironment) -> set[tuple[str, int]]:
+    return {(info.name, info.pid) for info in Supervisor(environment.state).processes() if info.pid}
 
 
 def _called(environment: DrillEnvironment) -> dict[str, int]:

@@ -18,8 +18,8 @@ Positive = Annotated[float, Meta(gt=0, le=600)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Percent = Annotated[float, Meta(gt=0, le=100)]
 Scalar = str | int | float | bool
-# Faults of a process, faults put into the snapshot, faults of a scriptable provider, and Consul out of reach.
-What = Literal["kill", "stop", "abort", "delay", "provider", "partition"]
+# Faults of a process, faults put into the snapshot, faults of a scriptable provider, Consul out of reach, and requests.
+What = Literal["kill", "stop", "abort", "delay", "provider", "partition", "requests"]
 _ON_REPLICA = ("kill", "stop")
 
 
@@ -77,6 +77,18 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True):
     patience_s: Positive = 20.0
 
 
+class RequestPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """One request, not streamed, of a tenant of its own."""
+
+    # What the user says, so many times over.
+    text: str
+    times: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    # The other fields of the chat completion.
+    body: dict[str, Any] = {}
+    # The HTTP statuses that are right for it.
+    statuses: Annotated[tuple[int, ...], Meta(min_length=1)] = (200,)
+
+
 class FaultPart(Struct, frozen=True, forbid_unknown_fields=True):
     """One thing to break. It is broken when `during` begins and healed when it ends."""
 
@@ -91,6 +103,9 @@ class FaultPart(Struct, frozen=True, forbid_unknown_fields=True):
     delay_s: Positive = 1.0
     # Of a provider: see ops/drills/provider/faults.py.
     fault: dict[str, Scalar] = {}
+    # Of requests: so many callers ask them in turn.
+    requests: tuple[RequestPart, ...] = ()
+    callers: Count = 1
 
 
 class Expect(Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,6 +123,11 @@ class Expect(Struct, frozen=True, forbid_unknown_fields=True):
     # Attempts for each request while the fault is there.
     amplification: Positive | None = None
     cost_usd: NonNegative | None = None
+    # The median first token and the median whole answer while the fault is there, over those before it.
+    first_token_ratio: Positive | None = None
+    answer_ratio: Positive | None = None
+    # Processes that ended, whoever started them again.
+    restarts: Annotated[int, Meta(ge=0)] | None = None
     min_spliced: Annotated[int, Meta(ge=0)] = 0
     # Questions of bystanders that did not end well, or took more than one attempt.
     bystanders_touched: Annotated[int, Meta(ge=0)] | None = None
@@ -176,6 +196,10 @@ def _check_fault(drill: Drill, part: FaultPart, at: tuple[str | int, ...], sourc
     if part.what == "partition":
         if not drill.stack.consul:
             raise source.error((*at, "what"), "needs `consul: true` in the stack")
+        return
+    if part.what == "requests":
+        if not part.requests:
+            raise source.error((*at, "requests"), "are missing: nothing is asked")
         return
     known = _targets(drill.stack, part.what)
     if part.target not in known:

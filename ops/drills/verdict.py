@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ops.drills.measure import Figures
+from ops.drills.measure import Figures, ratio
 from ops.drills.spec import Expect
 
 
@@ -35,9 +35,20 @@ def judge(expect: Expect, seen: Figures) -> tuple[Check, ...]:
         ("back on it after", expect.recover_s, seen.recover_s, " s"),
         ("attempts a request", expect.amplification, seen.amplification, ""),
         ("money spent", expect.cost_usd, seen.cost_usd, " $"),
+        (
+            "times the first token took",
+            expect.first_token_ratio,
+            ratio(seen.first_token_p50_s.get("during"), seen.first_token_p50_s.get("before")),
+            "",
+        ),
+        ("times an answer took", expect.answer_ratio, ratio(seen.p50_s.get("during"), seen.p50_s.get("before")), ""),
+        ("processes that ended", expect.restarts, seen.restarts, ""),
         ("the other tenant's questions touched", expect.bystanders_touched, seen.bystanders_touched, ""),
     )
     checks += [_at_most(what, limit, value, unit) for what, limit, value, unit in wanted if limit is not None]
+    if seen.requested is not None:
+        checks.append(_at_least("requests that are the fault", 1, seen.requested))
+        checks.append(_at_most("of them ended otherwise than is right", 0, seen.requested_otherwise))
     if expect.min_spliced:
         checks.append(_at_least("streams resumed", expect.min_spliced, seen.spliced))
     checks += [_at_least(f"calls of {n}", minimum, seen.called.get(n, 0)) for n, minimum in expect.min_called.items()]

@@ -42,7 +42,7 @@ def test_every_fault_that_is_promised_has_a_drill() -> None:
     drills = [read(path) for path in _FOLDER.glob("*.yaml")]
     parts = [part for drill in drills for part in drill.faults]
     assert any(part.tenant for part in parts)
-    assert {part.what for part in parts} == {"kill", "stop", "abort", "delay", "provider", "partition"}
+    assert {part.what for part in parts} == {"kill", "stop", "abort", "delay", "provider", "partition", "requests"}
     assert {part.fault["kind"] for part in parts if part.fault} >= {
         *("cut", "stall", "malformed", "silent", "drip", "error_body", "no_done", "rate_limit", "status", "refuse"),
     }
@@ -65,6 +65,7 @@ def test_sabotage_changes_what_it_names(tmp_path: Path) -> None:
         ("load: {model: demo}\n", "", 1, "missing required field `load`"),
         ("what: kill", "what: explode", 13, "Invalid enum value"),
         ("target: paced-1", "target: paced-2", 13, "'paced-2' is not there; there are: paced-0, paced-1, shaky-0"),
+        ("what: kill, target: paced-1", "what: requests", 13, "are missing: nothing is asked"),
         ("what: kill, target: paced-1", "what: partition", 13, "needs `consul: true`"),
         ("what: kill, target: paced-1", "what: provider, target: paced", 13, "'paced' is not there"),
         ("what: kill, target: paced-1", "what: provider, target: shaky, fault: {kind: x}", 13, "Invalid enum value"),

@@ -104,6 +104,20 @@ def test_a_silent_end_is_always_a_failure() -> None:
             Figures(answered=1, bystanders_touched=1),
             ["the other tenant's questions touched"],
         ),
+        (
+            Expect(first_token_ratio=3),
+            Figures(answered=1, first_token_p50_s={"before": 0.1, "during": 0.4}),
+            ["times the first token took"],
+        ),
+        (Expect(answer_ratio=3), Figures(answered=1, p50_s={"before": 0.1, "during": 0.3}), []),
+        (Expect(answer_ratio=3), Figures(answered=1, p50_s={"before": 0.1}), ["times an answer took"]),
+        (Expect(restarts=0), Figures(answered=1, restarts=1), ["processes that ended"]),
+        (Expect(), Figures(answered=1, requested=0), ["requests that are the fault"]),
+        (
+            Expect(),
+            Figures(answered=1, requested=4, requested_otherwise=1),
+            ["of them ended otherwise than is right"],
+        ),
         (Expect(), Figures(answered=1, aborted=True), ["losses"]),
     ],
 )
