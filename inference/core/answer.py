@@ -89,7 +89,7 @@ class Choice:
     def _finish(self, reason: pb.FinishReason.ValueType, confidence: Confidence | None, read: Gained) -> pb.ChoiceDelta:
         self.finished = True
         gained = self._delta(read)
-        gained.text += self._reader.flush()
+        gained.text += self._reader.flush(cut=reason == pb.FINISH_REASON_LENGTH)
         gained.finish_reason = reason
         if confidence is not None:
             gained.confidence.CopyFrom(
@@ -127,7 +127,12 @@ class Answer:
         request = asked.engine
         self._prompt_tokens = len(request.prompt)
         self._choices = [
-            Choice(i, token_bytes, Reader(token_bytes, asked.stops, asked.calls), _call_ids(request, i, asked.calls))
+            Choice(
+                i,
+                token_bytes,
+                Reader(token_bytes, asked.stops, asked.calls, only_calls=asked.only_calls),
+                _call_ids(request, i, asked.calls),
+            )
             for i in range(request.n)
         ]
         self._running = set(range(request.n))

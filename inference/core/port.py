@@ -38,6 +38,8 @@ class Constraint:
 
     kind: ConstraintKind
     source: str = ""
+    # Of a structural tag: what its schemas, expressions and grammars are called in the contract, in their order.
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +185,16 @@ class ContextTooLong(EngineError):
 
 
 class UnsupportedConstraint(EngineError):
-    """The constraint is malformed, or uses what the engine cannot hold to; the message names it."""
+    """The constraint is malformed, or uses what the engine cannot hold to; the message names it.
+
+    `place` is the field of the contract that it stands in, where the engine knows it.
+    """
 
     reason = "UNSUPPORTED_CONSTRAINT"
+
+    def __init__(self, message: str, place: str = "") -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class GenerationFailed(EngineError):

@@ -15,13 +15,17 @@ TokenBytes = Callable[[int], bytes]
 class Reader:
     """One choice's. However the tokens are split into calls of `feed`, the joined result is the same.
 
-    Stop strings end the text alone: half a call would be worth nothing. `form` is None where nothing can be called.
+    Stop strings end the text alone: half a call would be worth nothing. `form` is None where nothing can be called;
+    `only_calls` says that the answer holds no text at all.
     """
 
-    def __init__(self, token_bytes: TokenBytes, stops: tuple[str, ...], form: Format | None) -> None:
+    def __init__(
+        self, token_bytes: TokenBytes, stops: tuple[str, ...], form: Format | None, *, only_calls: bool = False
+    ) -> None:
         self._detokenizer = Detokenizer(token_bytes)
         self._stops = StopMatcher(stops)
         self._parser = CallParser(form) if form is not None else None
+        self._only_calls = only_calls
 
     @property
     def stops(self) -> bool:
@@ -52,9 +56,11 @@ class Reader:
             gained.text += self._stops.flush()
         return gained
 
-    def flush(self) -> str:
-        """The text that was held back, when the answer ends without a stop string."""
+    def flush(self, *, cut: bool = False) -> str:
+        """The text that was held back, when the answer ends without a stop string; `cut` says that more was to come."""
         if self._parser is None:
             return self._stops.flush()
-        text = self._stops.feed(self._parser.flush())
+        if self._only_calls:
+            return ""
+        text = self._stops.feed(self._parser.flush(cut=cut))
         return text if self._stops.stopped else text + self._stops.flush()

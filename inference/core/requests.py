@@ -17,7 +17,7 @@ from inference.core.continuing import continued_text
 from inference.core.port import Constraint, ConstraintKind, EngineInfo, EngineRequest, SamplingParams
 from inference.core.templating import TemplateError
 from inference.core.text import TextModel
-from inference.core.tool_calls.constraint import constraint_of, may_call
+from inference.core.tool_calls.constraint import constraint_of, may_call, must_call
 from inference.core.tool_calls.formats import Format
 from inference.core.tool_calls.prompting import spelt_out, tools_of, turns_of
 
@@ -41,6 +41,8 @@ class TextRequest:
     emitted_text: tuple[str, ...]
     # How the answer spells calls of tools; None where it can make none.
     calls: Format | None = None
+    # Whether the answer can be nothing but calls.
+    only_calls: bool = False
 
 
 def to_text_request(request: ChatRequest, info: EngineInfo, text: TextModel) -> TextRequest:
@@ -64,7 +66,8 @@ def to_text_request(request: ChatRequest, info: EngineInfo, text: TextModel) -> 
         adapter=generation.adapter or None,
         deadline=request.deadline,
     )
-    return TextRequest(asked, tuple(generation.sampling.stop), emitted_text, calls)
+    only_calls = calls is not None and must_call(generation.prompt.chat)
+    return TextRequest(asked, tuple(generation.sampling.stop), emitted_text, calls, only_calls)
 
 
 def tokenize(generation: Generation, info: EngineInfo, text: TextModel) -> tuple[int, ...]:

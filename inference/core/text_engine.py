@@ -137,9 +137,10 @@ class TextEngine:
                 async for event in events:
                     yield event
             except UnsupportedConstraint as error:
-                if asked.calls is None:
+                if asked.calls is None and not error.place:
                     raise
-                raise RequestError("generation.prompt.chat.tools", str(error), reason=error.reason) from error
+                field = error.place or "generation.prompt.chat.tools"
+                raise RequestError(field, str(error), reason=error.reason) from error
 
     async def _check(self, request: ChatRequest) -> TextRequest:
         arguments = (request, self._engine.info, self._ready)

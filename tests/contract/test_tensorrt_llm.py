@@ -12,7 +12,14 @@ import pytest
 from inference.adapters.tensorrt_llm.library import SUPPORTED, Library
 from inference.adapters.tensorrt_llm.model_folder import ModelFolder
 from inference.adapters.tensorrt_llm.settings import TensorRtLlmSettings
-from inference.core.port import Constraint, ConstraintKind, EngineError, EngineRequest, SamplingParams
+from inference.core.port import (
+    Constraint,
+    ConstraintKind,
+    EngineError,
+    EngineRequest,
+    SamplingParams,
+    UnsupportedConstraint,
+)
 from tests.contract import tensorrt_llm_api as api
 from tests.fakes import tensorrt_llm as fake
 
@@ -101,12 +108,19 @@ def test_greedy_and_endless_answers(library: Library) -> None:
 
 @pytest.mark.parametrize("kind", sorted(SUPPORTED, key=lambda kind: kind.value))
 def test_each_constraint_becomes_one_guide(library: Library, kind: ConstraintKind) -> None:
-    source = json.dumps({"type": "object"})
+    tags = {"type": "structural_tag", "format": {"type": "json_schema", "json_schema": {"type": "object"}}}
+    source = json.dumps(tags if kind is ConstraintKind.STRUCTURAL_TAG else {"type": "object"})
     params = SamplingParams(max_tokens=9, ignore_eos=True, constraint=Constraint(kind, source))
     given = library.sampling(EngineRequest("r", (1,), params), 0, 1, FOLDER).given
     assert len(given["guided_decoding"].given) == 1
     assert set(given["guided_decoding"].given.values()) <= {source, True}
     assert given["ignore_eos"] is False, "a guide's end is the answer's end"
+
+
+def test_what_schemas_cannot_be_held_to_is_refused_there_too(library: Library) -> None:
+    params = SamplingParams(max_tokens=9, constraint=Constraint(ConstraintKind.JSON_SCHEMA, '{"$ref": "#"}'))
+    with pytest.raises(UnsupportedConstraint, match="leads back to itself"):
+        library.sampling(EngineRequest("r", (1,), params), 0, 1, FOLDER)
 
 
 def test_text_without_calls_is_no_guide_there(library: Library) -> None:

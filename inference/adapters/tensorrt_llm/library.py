@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from inference.core.constraints.checking import check
 from inference.core.port import Constraint, ConstraintKind, EngineError, EngineRequest, SamplingParams
 
 from .model_folder import ModelFolder
@@ -105,6 +106,7 @@ class Library:
         return None
 
     def _guide(self, constraint: Constraint) -> Any:
+        check(constraint)
         if constraint.kind is ConstraintKind.JSON_OBJECT:
             return self._llmapi.GuidedDecodingParams(json_object=True)
         return self._llmapi.GuidedDecodingParams(**{_GUIDES[constraint.kind]: constraint.source})

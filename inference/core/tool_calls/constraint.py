@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from headrace.common.v1.chat_pb2 import ChatPrompt, Tool, ToolChoice
 from inference.core.checks import RequestError
-from inference.core.constraints.json_schema import exact_schema, resolve
-from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
+from inference.core.constraints.schema.keywords import resolve
+from inference.core.port import Constraint, ConstraintKind
 from inference.core.tool_calls.formats import Format
 from inference.core.tool_calls.parameters import parameters
 
@@ -29,21 +30,32 @@ def may_call(chat: ChatPrompt) -> bool:
     return bool(chat.tools) and chat.tool_choice.mode != ToolChoice.MODE_NONE
 
 
+def must_call(chat: ChatPrompt) -> bool:
+    """Whether the answer can be nothing but calls."""
+    return chat.tool_choice.mode in (ToolChoice.MODE_NAMED, ToolChoice.MODE_REQUIRED)
+
+
 def constraint_of(chat: ChatPrompt, form: Format, response: Constraint | None) -> Constraint | None:
     """What an answer to `chat`, which has tools, is held to; `response` is what its text has to be.
 
-    Raises RequestError, naming the tool, for a schema that the arguments cannot be held to.
+    Raises RequestError, naming the tool, for a schema that is none of an object. What else the arguments cannot be held
+    to is found when the constraint is compiled, which knows the schemas' places from it.
+
+    A tool that is named is called once, and nothing follows; clients that force a call read that one.
     """
     mode = chat.tool_choice.mode
     if mode == ToolChoice.MODE_NONE:
-        return response or _structural({"type": "any_text", "excludes": [form.trigger]})
-    schemas = {tool.name: schema for tool, schema in zip(chat.tools, _schemas(chat), strict=True)}
-    if mode == ToolChoice.MODE_NAMED:
-        schemas = {chat.tool_choice.name: schemas[chat.tool_choice.name]}
+        return response or _structural({"type": "any_text", "excludes": [form.trigger]}, ())
+    named = mode == ToolChoice.MODE_NAMED
+    schemas, places = {}, []
+    for i, (tool, schema) in enumerate(zip(chat.tools, _schemas(chat), strict=True)):
+        if not named or tool.name == chat.tool_choice.name:
+            schemas[tool.name] = schema
+            places.append(f"{_CHAT}.tools[{i}].parameters_json")
     parallel = form.parallel and (chat.parallel_tool_calls or not chat.HasField("parallel_tool_calls"))
-    calls = _calls(schemas, form, parallel=parallel)
-    if mode in (ToolChoice.MODE_NAMED, ToolChoice.MODE_REQUIRED):
-        return _structural({"type": "or", "elements": calls})
+    calls = _calls(schemas, form, parallel=parallel and not named)
+    if must_call(chat):
+        return _structural({"type": "or", "elements": calls}, places)
     if response is not None:
         if not form.anywhere:
             raise RequestError(
@@ -51,15 +63,17 @@ def constraint_of(chat: ChatPrompt, form: Format, response: Constraint | None) -
                 "this model's calls could not be told from such an answer; leave out one of it and the tools",
                 reason="UNSUPPORTED_CONSTRAINT",
             )
-        return _structural({"type": "or", "elements": [*calls, _content(response)]})
+        places.append(f"generation.sampling.response_format.{response.kind.value}")
+        return _structural({"type": "or", "elements": [*calls, _content(response)]}, places)
     if form.anywhere:
         free = {"type": "triggered_tags", "triggers": [form.trigger], "tags": calls, "stop_after_first": True}
-        return _structural(free)
-    return _structural({"type": "or", "elements": [*calls, {"type": "grammar", "grammar": _OTHER_TEXT}]})
+        return _structural(free, places)
+    return _structural({"type": "or", "elements": [*calls, {"type": "grammar", "grammar": _OTHER_TEXT}]}, places)
 
 
-def _structural(form: dict[str, Any]) -> Constraint:
-    return Constraint(ConstraintKind.STRUCTURAL_TAG, json.dumps({"type": "structural_tag", "format": form}))
+def _structural(form: dict[str, Any], places: Iterable[str]) -> Constraint:
+    source = json.dumps({"type": "structural_tag", "format": form})
+    return Constraint(ConstraintKind.STRUCTURAL_TAG, source, tuple(places))
 
 
 def _calls(schemas: dict[str, Any], form: Format, *, parallel: bool) -> list[dict[str, Any]]:
@@ -87,21 +101,21 @@ def _content(response: Constraint) -> dict[str, Any]:
         case ConstraintKind.GRAMMAR:
             return {"type": "grammar", "grammar": response.source}
         case ConstraintKind.JSON_SCHEMA:
-            return {"type": "json_schema", "json_schema": _schema_in(response.source)}
+            return {"type": "json_schema", "json_schema": _read(response.source)}
         case _:
             return {"type": "json_schema", "json_schema": {"type": "object"}}
 
 
-def _schema_in(source: str) -> Any:
+def _read(source: str) -> Any:
     try:
-        return json.loads(exact_schema(source))
-    except UnsupportedConstraint as error:
+        return json.loads(source)
+    except (ValueError, RecursionError) as error:
         field = "generation.sampling.response_format.json_schema"
-        raise RequestError(field, str(error), reason="UNSUPPORTED_CONSTRAINT") from error
+        raise RequestError(field, f"the JSON schema cannot be read: {error}", reason="UNSUPPORTED_CONSTRAINT") from error
 
 
 def _schemas(chat: ChatPrompt) -> list[Any]:
-    """Each tool's schema, exact. Raises RequestError."""
+    """Each tool's schema. Raises RequestError."""
     seen: set[str] = set()
     schemas = []
     for i, tool in enumerate(chat.tools):
@@ -122,10 +136,7 @@ def _schema(tool: Tool, field: str) -> Any:
         raise RequestError(field, str(error)) from error
     if not _of_objects(schema):
         raise RequestError(field, "arguments are an object: its type and its properties stand at the top of the schema")
-    try:
-        return json.loads(exact_schema(json.dumps(schema)))
-    except UnsupportedConstraint as error:
-        raise RequestError(field, str(error), reason="UNSUPPORTED_CONSTRAINT") from error
+    return schema
 
 
 def _of_objects(schema: dict[str, Any]) -> bool:

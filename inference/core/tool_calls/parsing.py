@@ -50,10 +50,15 @@ class CallParser:
             pass
         return gained
 
-    def flush(self) -> str:
-        """The text that was held back, when the answer ends: it was not the beginning of a call. Of a call nothing."""
+    def flush(self, *, cut: bool = False) -> str:
+        """The text that was held back, when the answer ends: it was not the beginning of a call. Of a call nothing.
+
+        Where the answer was cut, it would have gone on: what looks like a call so far, by more than one character, is
+        taken for one.
+        """
         held, self._held = self._held, ""
-        return held if self._step in (self._text, self._beginning) else ""
+        text = self._step in (self._text, self._beginning)
+        return held if text and not (cut and len(held) > 1) else ""
 
     # A step takes what it can from the front of `_held`, and says whether another step may find something to do.
 

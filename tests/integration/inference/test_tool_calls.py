@@ -106,6 +106,21 @@ async def test_a_named_tool_is_the_one_that_is_called(node: Node) -> None:
     assert answer.finishes() == [CALLED]
 
 
+async def test_a_named_tool_is_called_once_whatever_is_said_of_parallel_calls(node: Node) -> None:
+    for parallel in (None, True):
+        answer = await ask(node, request("NAMED", "get_time", parallel=parallel, max_tokens=400))
+        assert [name for _, name, _ in calls(answer)] == ["get_time"]
+        assert answer.finishes() == [CALLED]
+        assert answer.text() == ""
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 4, 6])
+async def test_a_required_call_that_is_cut_in_its_opening_gives_no_text(node: Node, tokens: int) -> None:
+    answer = await ask(node, request("REQUIRED", max_tokens=tokens))
+    assert answer.text() == ""
+    assert answer.finishes() == [LENGTH]
+
+
 async def test_sampled_calls_hold_to_their_schemas_too(node: Node) -> None:
     answer = await ask(node, request("REQUIRED", n=6, temperature=1.5, seed=3))
     ids = set()
@@ -206,12 +221,17 @@ async def test_the_answer_of_a_tool_goes_back_to_the_model(node: Node) -> None:
         ([{"name": "two words"}], "AUTO", "tools[0].name", "two words"),
         (TOOLS, "NAMED", "tool_choice.name", "'get_tide'"),
         ([], "REQUIRED", "tool_choice", "no tools"),
-        # Compiled by the library alone, which is the last to know.
         (
             [{"name": "f", "parametersJson": '{"properties": {"a": {"type": "string", "pattern": "("}}}'}],
             "AUTO",
-            "tools",
-            "",
+            "tools[0].parameters_json",
+            "'pattern' at #/properties/a: has a ( without its )",
+        ),
+        (
+            [TOOLS[1], {"name": "f", "parametersJson": '{"properties": {"a": {"const": "\\u0004\\ud800"}}}'}],
+            "REQUIRED",
+            "tools[1].parameters_json",
+            "half of a surrogate pair",
         ),
     ],
 )

@@ -5,7 +5,6 @@ Importing this module takes about a second (xgrammar), which is why `grammar_cac
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -13,12 +12,15 @@ from collections.abc import Sequence
 import torch
 import xgrammar
 
-from inference.core.constraints.grammar_cost import WRITTEN_OUT, cost, counted
-from inference.core.constraints.grammar_dialect import check_grammar
-from inference.core.constraints.json_schema import exact_schema
-from inference.core.constraints.regex_dialect import NotHeldTo, plain
-from inference.core.constraints.schema_strings import becomes_automaton
-from inference.core.constraints.structural_tags import exact_tags
+from inference.core.constraints.cost import walks
+from inference.core.constraints.grammar_notation import parse_grammar
+from inference.core.constraints.regex.parsing import NotHeldTo, parse
+from inference.core.constraints.regex.tree import Ref
+from inference.core.constraints.rules import Rules, checked
+from inference.core.constraints.schema.grammar import SchemaRules, schema_rules
+from inference.core.constraints.schema.keywords import read_json
+from inference.core.constraints.structural_tags import tag_rules
+from inference.core.constraints.writable import writable_characters
 from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
 
 from .mask_probe import MASK_S, Probe
@@ -29,8 +31,6 @@ MAX_SOURCE_CHARS = 200_000
 MAX_GRAMMAR_CHARS = 500_000
 # Walks of the vocabulary that one compile may take; 256 take half a second on two cores.
 MAX_WALKS = 400
-# What repetitions of any character are written out to where everything up to WRITTEN_OUT would be too much.
-_SHORT = 16
 # Processor seconds by which all of an answer's masks together may be later than MASK_S each.
 GRACE_S = 1.0
 # "[07:03:05] /project/cpp/regex_converter.cc:83: " before the words that matter.
@@ -47,6 +47,7 @@ class Compiler:
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=threads, cache_enabled=False)
         self._share = VocabularyShare(vocabulary)
         self._probe = Probe(vocabulary)
+        self._writable = writable_characters(vocabulary)
 
     def compile(self, constraint: Constraint) -> xgrammar.CompiledGrammar:
         """Blocks, for a second or two at most. Raises UnsupportedConstraint, naming what it is about."""
@@ -54,56 +55,40 @@ class Compiler:
         if len(source) > MAX_SOURCE_CHARS:
             raise UnsupportedConstraint(f"the {kind.value} has {len(source)} characters; at most {MAX_SOURCE_CHARS}")
         try:
-            return self._compile(kind, source)
+            return self._judged(self._rules(constraint))
         except NotHeldTo as error:
             raise UnsupportedConstraint(f"{kind.value}: {error}") from error
         except (RuntimeError, ValueError) as error:
-            if isinstance(error, UnsupportedConstraint):
-                raise
             raise UnsupportedConstraint(f"{kind.value}: {_LOCATION.sub('', str(error)).strip()}") from error
 
-    def _compile(self, kind: ConstraintKind, source: str) -> xgrammar.CompiledGrammar:
-        match kind:
+    def _rules(self, constraint: Constraint) -> Rules:
+        """The constraint's rules, without what no answer could come to an end with."""
+        source = constraint.source
+        match constraint.kind:
             case ConstraintKind.JSON_OBJECT:
-                return self._compiler.compile_json_schema('{"type": "object"}', strict_mode=False)
+                return Rules(SchemaRules(self._writable).named | {"root": Ref("object")}).pruned()
             case ConstraintKind.JSON_SCHEMA:
-                return self._judged(kind, xgrammar.Grammar.from_json_schema(exact_schema(source), strict_mode=False))
+                return schema_rules(read_json(source), self._writable)
             case ConstraintKind.REGEX:
-                return self._compile_regex(source)
+                rules = Rules({"root": parse(source).whole})
             case ConstraintKind.GRAMMAR:
-                check_grammar(source)
-                return self._judged(kind, xgrammar.Grammar.from_ebnf(source))
+                rules = parse_grammar(source)
             case ConstraintKind.STRUCTURAL_TAG:
-                return self._judged(kind, xgrammar.Grammar.from_structural_tag(exact_tags(source)))
+                return tag_rules(source, constraint.places, self._writable)
+        return checked(rules, self._writable)
 
-    def _compile_regex(self, source: str) -> xgrammar.CompiledGrammar:
-        """As an automaton where that is of bounded size, else as rules, whose masks may be too slow to be let in."""
-        expression = plain(source)
-        rules = xgrammar.Grammar.from_regex(expression)
-        if becomes_automaton(expression):
-            try:
-                return self._compiler.compile_grammar(f"root ::= Regex({json.dumps(expression, ensure_ascii=False)})")
-            except RuntimeError:
-                # The automaton's dialect lacks a little of the rules'.
-                pass
-        return self._judged(ConstraintKind.REGEX, rules)
-
-    def _judged(self, kind: ConstraintKind, grammar: xgrammar.Grammar) -> xgrammar.CompiledGrammar:
+    def _judged(self, rules: Rules) -> xgrammar.CompiledGrammar:
         """The grammar compiled, when that and its masks take a bounded time: neither can be interrupted."""
-        written = str(grammar)
-        if len(written) > MAX_GRAMMAR_CHARS:
-            raise NotHeldTo(f"becomes a grammar of {len(written)} characters; at most {MAX_GRAMMAR_CHARS}")
-        for spelt in (WRITTEN_OUT, _SHORT):
-            shorter = counted(written, spelt)
-            walks = cost(shorter, self._share)
-            if walks <= MAX_WALKS:
-                break
-        else:
+        taken = walks(rules, self._share)
+        if taken > MAX_WALKS:
             raise NotHeldTo(
-                f"is too large: compiling it would walk the vocabulary {walks:.0f} times, at most {MAX_WALKS}; "
+                f"is too large: compiling it would walk the vocabulary {taken:.0f} times, at most {MAX_WALKS}; "
                 "use fewer repetitions of many characters, or lower counts"
             )
-        made = grammar if shorter == written else xgrammar.Grammar.from_ebnf(shorter)
+        text = rules.written()
+        if len(text) > MAX_GRAMMAR_CHARS:
+            raise NotHeldTo(f"becomes a grammar of {len(text)} characters; at most {MAX_GRAMMAR_CHARS}")
+        made = xgrammar.Grammar.from_ebnf(text)
         self._probe.check(made)
         return self._compiler.compile_grammar(made)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import xgrammar
 
-from inference.core.constraints.regex_dialect import NotHeldTo
+from inference.core.constraints.regex.parsing import NotHeldTo
 
 from ..logits import allowed_tokens
 

@@ -12,7 +12,7 @@ _KEPT = 1024
 
 
 class VocabularyShare:
-    """Called with a class of characters (see core.constraints.grammar_cost.members): the share of tokens made of it."""
+    """Called with a class of characters (see core.constraints.cost.members): the share of tokens made of it."""
 
     def __init__(self, vocabulary: Sequence[bytes]) -> None:
         masks = [_characters(token) for token in vocabulary if token]

@@ -26,10 +26,11 @@ def asked(
     emitted: tuple[tuple[tuple[int, ...], str], ...] = (),
     request_id: str = "r",
     prompt: tuple[int, ...] = PROMPT,
+    only_calls: bool = False,
 ) -> TextRequest:
     tokens = tuple(tokens for tokens, _ in emitted)
     request = EngineRequest(request_id, prompt, SamplingParams(max_tokens=999), n, tokens)
-    return TextRequest(request, stops, tuple(text for _, text in emitted) or ("",) * n, form)
+    return TextRequest(request, stops, tuple(text for _, text in emitted) or ("",) * n, form, only_calls)
 
 
 def answer_to(request: TextRequest) -> Answer:
@@ -83,6 +84,17 @@ def test_text_alone_ends_as_ever() -> None:
 def test_an_answer_that_was_cut_short_says_length(end: int) -> None:
     text, _, finish = put_together(deltas(answer_to(asked()), WHOLE.encode()[:end].decode(), Finish.LENGTH))
     assert (text, finish) == ("Let me see. ", pb.FINISH_REASON_LENGTH)
+
+
+@pytest.mark.parametrize("end", range(1, len(HERMES.trigger)))
+def test_the_beginning_of_a_call_that_was_cut_is_no_text(end: int) -> None:
+    begun = HERMES.trigger[:end]
+    text, calls, finish = put_together(deltas(answer_to(asked(only_calls=True)), begun, Finish.LENGTH))
+    assert (text, calls, finish) == ("", [], pb.FINISH_REASON_LENGTH)
+    text, _, _ = put_together(deltas(answer_to(asked()), f"See {begun}", Finish.LENGTH))
+    assert text == ("See <" if end == 1 else "See ")
+    text, _, _ = put_together(deltas(answer_to(asked()), f"See {begun}", Finish.STOP))
+    assert text == f"See {begun}"
 
 
 def test_stop_strings_end_text_and_no_call() -> None:

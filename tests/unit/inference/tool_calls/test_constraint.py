@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from google.protobuf import json_format
 from headrace.common.v1.chat_pb2 import ChatPrompt
 from inference.adapters.torch.constraints.compiler import Compiler
 from inference.core.checks import RequestError
-from inference.core.port import Constraint, ConstraintKind
+from inference.core.constraints.structural_tags import MAX_CALLS
+from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
 from inference.core.tool_calls.constraint import constraint_of
 from inference.core.tool_calls.formats import HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, MISTRAL_SPACED, Format
 from inference.core.tool_calls.prompting import written
@@ -74,6 +76,18 @@ def test_required_and_named_are_calls_from_the_start(compiler: Compiler, form: F
     named = Held(compiler, constraint_of(prompt("NAMED", name="g"), form, None))
     assert named.allows(written([TWO], form))
     assert not named.allows(written([ONE], form))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_named_tool_is_called_once_and_a_required_one_a_bounded_number_of_times(
+    compiler: Compiler, form: Format
+) -> None:
+    named = Held(compiler, constraint_of(prompt("NAMED", name="g"), form, None))
+    assert named.allows(written([TWO], form))
+    assert not named.allows(written([TWO, TWO], form))
+    required = Held(compiler, constraint_of(prompt("REQUIRED"), form, None))
+    assert required.allows(written([TWO] * MAX_CALLS, form)) is form.parallel
+    assert not required.allows(written([TWO] * (MAX_CALLS + 1), form))
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -164,25 +178,38 @@ def test_arguments_hold_no_stretch_of_white_space(compiler: Compiler) -> None:
         ([{"name": "f", "parametersJson": '{"type": "string"}'}], "tools[0].parameters_json", "an object"),
         ([{"name": "f", "parametersJson": '{"anyOf": [{}]}'}], "tools[0].parameters_json", "an object"),
         ([{"name": "f", "parametersJson": '{"$ref": "#/x", "x": {}}'}], "tools[0].parameters_json", "an object"),
-        (
-            [{"name": "f", "parametersJson": '{"properties": {"a": {"type": "array", "uniqueItems": true}}}'}],
-            "tools[0].parameters_json",
-            "'uniqueItems' at #/properties/a",
-        ),
-        (
-            [{"name": "f", "parametersJson": '{"properties": {"a": {"not": {}}}}'}],
-            "tools[0].parameters_json",
-            "'not' at #/properties/a",
-        ),
     ],
 )
-def test_what_arguments_cannot_be_held_to_is_refused_by_name(
-    tools: list[dict[str, str]], field: str, words: str
-) -> None:
+def test_what_describes_no_arguments_is_refused_by_name(tools: list[dict[str, str]], field: str, words: str) -> None:
     chat = json_format.ParseDict({"tools": tools}, ChatPrompt())
     with pytest.raises(RequestError, match=words.replace("[", r"\[")) as caught:
         constraint_of(chat, HERMES, None)
     assert caught.value.field == f"generation.prompt.chat.{field}"
+
+
+@pytest.mark.parametrize("choice", ["AUTO", "REQUIRED", "NAMED"])
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"properties": {"a": {"type": "array", "uniqueItems": True}}}, "'uniqueItems' at #/properties/a"),
+        ({"properties": {"a": {"not": {}}}}, "'not' at #/properties/a"),
+        ({"properties": {"a": {"type": "string", "pattern": "("}}}, "'pattern' at #/properties/a: has a ( without"),
+        ({"properties": {"a": {"type": "string", "pattern": "\\ud800"}}}, "'pattern' at #/properties/a: has half of a"),
+        ({"properties": {"a": {"type": "integer", "minimum": 3, "maximum": 2}}}, "'minimum' at #/properties/a"),
+        ({"properties": {"a": {"$ref": "#/properties/a"}}}, "'$ref' at #/properties/a: leads back to itself"),
+        ({"properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "at #/properties/a: no value can satisfy it"),
+    ],
+)
+def test_what_arguments_cannot_be_held_to_is_refused_by_tool_and_place(
+    compiler: Compiler, choice: str, parameters: dict[str, Any], words: str
+) -> None:
+    chat = prompt(choice, name="g" if choice == "NAMED" else "")
+    chat.tools[1].parameters_json = json.dumps(parameters)
+    constraint = constraint_of(chat, HERMES, None)
+    assert constraint is not None
+    with pytest.raises(UnsupportedConstraint, match=re.escape(words)) as caught:
+        compiler.compile(constraint)
+    assert caught.value.place == "generation.prompt.chat.tools[1].parameters_json"
 
 
 def test_what_is_not_called_is_held_to_nothing() -> None:
