@@ -14,6 +14,7 @@ from headrace.common.v1.chat_pb2 import ChatPrompt, Tool, ToolChoice
 from inference.core.checks import RequestError
 from inference.core.constraints.schema.keywords import resolve
 from inference.core.port import Constraint, ConstraintKind
+from inference.core.tool_calls.documents import read_json
 from inference.core.tool_calls.formats import Format
 from inference.core.tool_calls.parameters import parameters
 
@@ -108,10 +109,10 @@ def _content(response: Constraint) -> dict[str, Any]:
 
 def _read(source: str) -> Any:
     try:
-        return json.loads(source)
-    except (ValueError, RecursionError) as error:
-        field = "generation.sampling.response_format.json_schema"
-        raise RequestError(field, f"the JSON schema cannot be read: {error}", reason="UNSUPPORTED_CONSTRAINT") from error
+        return read_json(source)
+    except ValueError as error:
+        field, message = "generation.sampling.response_format.json_schema", f"the JSON schema cannot be read: {error}"
+        raise RequestError(field, message, reason="UNSUPPORTED_CONSTRAINT") from error
 
 
 def _schemas(chat: ChatPrompt) -> list[Any]:

@@ -119,7 +119,7 @@ async def test_resumed_answer_goes_on_in_its_grammar(engine):
         ("json_schema", {"type": "object", "patternProperties": {"(?=a)b": {}}}, "'patternProperties' at #"),
         ("json_schema", {"type": "string", "pattern": "a^b"}, "'pattern' at #: ^ and $"),
         ("json_schema", {"type": "string", "pattern": "a$b"}, "'pattern' at #: ^ and $"),
-        ("json_schema", "{", "not JSON"),
+        ("json_schema", "{", "the JSON schema cannot be read"),
         ("json_schema", {"type": "string", "enum": [1, 2]}, "'enum' at #: none of its values"),
         ("json_schema", {"allOf": [{"type": "string"}, {"type": "integer"}]}, "at #: no value can satisfy it"),
         ("regex", "(?=a)b", "regex: looking ahead"),

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.engine.constraint_fuzz import run
 from inference.core.constraints.regex.characters import ALL as EVERY_CHARACTER
 from inference.core.constraints.regex.characters import of
 from inference.core.constraints.schema.grammar import schema_rules
@@ -265,3 +266,11 @@ def test_the_same_schema_in_many_places_is_one_rule():
 
 def test_the_vocabulary_of_these_tests_writes_every_byte():
     assert {token[0] for token in VOCABULARY if len(token) == 1} == set(range(256))
+
+
+def test_no_constraint_made_to_hurt_ends_the_process_or_leaves_nothing_to_draw():
+    found, deaths = run(300, seed=20_000)
+    assert deaths == []
+    assert found["empty"] == 0
+    assert found["refused"] >= 100
+    assert found["ended"] + found["cut"] >= 30

@@ -7,8 +7,8 @@ import pytest
 from headrace.common.v1.generation_pb2 import Generation
 from inference.adapters.llamacpp.schema import SchemaError, parse_schema
 from inference.core.checks import RequestError
-from inference.core.constraints.json_schema import exact_schema
-from inference.core.port import UnsupportedConstraint
+from inference.core.constraints.checking import check
+from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
 from inference.core.tool_calls.formats import HERMES
 from inference.core.tool_calls.prompting import tools_of, turns_of
 
@@ -22,7 +22,7 @@ def test_schemas_are_refused_in_words(document: str) -> None:
     with pytest.raises(SchemaError):
         parse_schema(document)
     with pytest.raises(UnsupportedConstraint):
-        exact_schema(document)
+        check(Constraint(ConstraintKind.JSON_SCHEMA, document))
 
 
 @pytest.mark.parametrize("document", ['{"s":"\\ud83d"}', '{"a":' + "[" * 5000 + "]" * 5000 + "}"])
