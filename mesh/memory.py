@@ -9,6 +9,10 @@ from typing import Final
 
 # Large things seldom come alone.
 _AFTER_S: Final = 1.0
+# glibc's names: larger blocks are mapped one by one; heaps besides the first, one a thread.
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
+_LARGE_BYTES: Final = 128 * 1024
 
 
 class GiveBack:
@@ -20,7 +24,14 @@ class GiveBack:
     def __init__(self) -> None:
         self._timer: asyncio.TimerHandle | None = None
         # Not glibc, or an old one: nothing is given back then.
-        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        library = ctypes.CDLL(None)
+        self._trim = getattr(library, "malloc_trim", None)
+        limit = getattr(library, "mallopt", None)
+        if limit is not None:
+            # Or the first large block that is freed makes the next ones share the heap with small ones, between which
+            # nothing can be given back.
+            limit(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+            limit(_M_ARENA_MAX, 1)
 
     def soon(self) -> None:
         """Something large was done with."""

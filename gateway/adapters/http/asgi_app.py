@@ -63,6 +63,7 @@ class AsgiApp:
                 exchange.reason = "CLIENT_GONE"
             else:
                 # The drain's deadline has passed.
+                exchange.give_up_reading()
                 await self._refuse(
                     exchange, Unavailable("This gateway is shutting down; try again.", reason="DRAINING")
                 )

@@ -21,6 +21,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 _JSON: Final = b"application/json"
 # An error that ends a stream is not worth waiting long for.
 _LAST_WORD_S: Final = 1.0
+_DROPPED_FROM_BYTES: Final = 256 * 1024
+_DROPPED_WITHIN_S: Final = 10.0
 
 
 class RequestRefused(Exception):
@@ -35,13 +37,15 @@ class Exchange:
     """What one handler works with. The fields below `usage_totals` are what the summary line is made of."""
 
     __slots__ = (
-        "_close", "_receive", "_send", "always", "caller", "discloses", "done", "gone", "headers", "method", "model",
-        "path", "reason", "route", "scope", "status", "stream", "usage_totals",
+        "_close", "_ended", "_receive", "_send", "always", "caller", "discloses", "done", "gone", "headers", "method",
+        "model", "path", "reason", "route", "scope", "status", "stream", "usage_totals",
     )  # fmt: skip
 
     def __init__(self, asgi: Message, receive: Receive, send: Send, *, close: bool) -> None:
         self._receive = receive
         self._send = send
+        # Whether all of the request is there.
+        self._ended = False
         # Whether the connection ends with this answer.
         self._close = close
         self.method: str = asgi["method"]
@@ -91,8 +95,13 @@ class Exchange:
                 "The request did not arrive in time.", "invalid_request_error", None, "request_timeout"
             )
             self._close = True
+            self.give_up_reading()
             raise RequestRefused(Refusal(408, detail)) from None
         return b"".join(pieces)
+
+    def give_up_reading(self) -> None:
+        """Answer at once from now on, whatever of the request is still to come."""
+        self._ended = True
 
     async def respond(
         self, status: int, body: bytes, headers: Headers | None = None, content_type: bytes = _JSON
@@ -123,6 +132,7 @@ class Exchange:
         A whole answer that is already on its way stays as it is.
         """
         if not self.status:
+            await self._drop_rest()
             await self.respond(refusal.status, refusal.body(disclosed), refusal.headers)
             return
         body = refusal.body(disclosed, usage)
@@ -150,13 +160,29 @@ class Exchange:
             self.gone = True
             task.cancel()
 
+    async def _drop_rest(self) -> None:
+        """Read and drop a large body that nobody will read.
+
+        Whoever is between closes a connection that is answered before its request has ended, and a client that still
+        sends then never sees the answer. What is small lies in the sockets' buffers.
+        """
+        length = self.headers.get(b"content-length", b"")
+        if self._ended or not length.isdigit() or int(length) < _DROPPED_FROM_BYTES:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DROPPED_WITHIN_S):
+                while not self._ended:
+                    message = await self._receive()
+                    self.gone = message["type"] == "http.disconnect"
+                    self._ended = self.gone or not message.get("more_body", False)
+
     def _piece(self, message: Message, maximum: int) -> bytes:
         if message["type"] == "http.disconnect":
-            self.gone = True
+            self._ended = self.gone = True
             raise asyncio.CancelledError
+        self._ended = not message.get("more_body", False)
         piece: bytes = message.get("body", b"")
         if len(piece) > maximum:
-            # The rest is read and dropped: closing now would take the answer from a client that still sends.
             raise too_large(maximum)
         return piece
 

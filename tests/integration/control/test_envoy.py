@@ -166,6 +166,57 @@ async def test_a_clients_request_id_is_kept_and_logged(edge: Edge) -> None:
     assert "secret" not in edge.mesh.processes["envoy"].log.read_text()
 
 
+async def test_a_gateways_own_request_id_is_given_back(edge: Edge) -> None:
+    for replica in ("gateway-0", "gateway-1"):
+        edge.mesh.processes[replica].signal(signal.SIGKILL)
+    await edge.reaches("503")
+    # Envoy's own answer has the id that its log has.
+    response = await edge.http.get("/v1/models", headers={"x-request-id": "mine-2"})
+    assert response.headers["x-request-id"] == "mine-2"
+
+
+async def test_http_1_0_is_told_what_is_wrong(edge: Edge) -> None:
+    reader, writer = await asyncio.open_connection(*edge.address.rsplit(":", 1))
+    writer.write(b"GET /v1/models HTTP/1.0\r\n\r\n")
+    answer = (await asyncio.wait_for(reader.read(), LONG_S)).decode()
+    head, _, body = answer.partition("\r\n\r\n")
+    assert " 426 " in head.splitlines()[0]
+    error = json.loads(body)["error"]
+    assert (error["code"], error["type"]) == ("http_version_not_supported", "invalid_request_error")
+    assert "HTTP/1.0" in error["message"]
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/headrace.mesh.v1.Mux/Carry",
+        "/headrace.router.v1.Router/GetState",
+        "/test.Replica/Who",
+    ],
+)
+async def test_what_is_not_public_over_grpc_reaches_no_grpc_server(edge: Edge, method: str) -> None:
+    async with grpc.aio.insecure_channel(edge.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError):
+            async for _ in channel.unary_stream(method)(b"", timeout=LONG_S):
+                pass
+
+    def logged() -> bool:
+        return any(line.get("path") == method for line in edge.access_log())
+
+    await until(logged, "the access log")
+    http = {address for line in edge.access_log() if line["path"] == "/v1/models" and (address := line["upstream"])}
+    assert {line["upstream"] for line in edge.access_log() if line.get("path") == method} <= {*http, None}
+
+
+async def test_a_look_at_the_health_path_over_http_is_no_fault(edge: Edge) -> None:
+    # The HTTP front answers, whatever it makes of the path.
+    assert (await edge.http.get("/grpc.health.v1.Health/Check")).status_code == 200
+
+
 async def test_faults_at_the_edge_fit_the_protocol_and_leave_the_listener_alone(edge: Edge) -> None:
     stub = edge.mesh.stub()
 

@@ -12,7 +12,7 @@ from envoy.type.v3 import percent_pb2
 
 from mesh.control.core.faults import EDGE_KIND
 from mesh.control.core.model import Replica, Snapshot
-from mesh.control.core.xds.edge_listener import edge_listener
+from mesh.control.core.xds.edge_listener import BUFFER_BYTES, edge_listener
 from mesh.control.core.xds.edge_routes import GRPC_CLUSTER, HTTP_CLUSTER, edge_routes
 from mesh.control.core.xds.endpoints import ads, limits, load_assignment, number, seconds
 from mesh.control.core.xds.resources import pack
@@ -38,6 +38,7 @@ def _group(name: str, gateways: tuple[Replica, ...], port: str, max_requests: in
         type=cluster_pb2.Cluster.EDS,
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=ads()),
         connect_timeout=seconds(1),
+        per_connection_buffer_limit_bytes=number(BUFFER_BYTES),
         lb_policy=cluster_pb2.Cluster.LEAST_REQUEST,
         circuit_breakers=limits(max_requests, _MAX_CONNECTIONS),
         outlier_detection=_unreachable(),

@@ -10,17 +10,20 @@ from envoy.config.core.v3 import address_pb2, base_pb2, protocol_pb2, substituti
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.access_loggers.stream.v3 import stream_pb2
-from envoy.extensions.filters.http.buffer.v3 import buffer_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.type.matcher.v3 import string_pb2
 from google.protobuf import struct_pb2, wrappers_pb2
 
-from mesh.control.core.xds.edge_routes import BUFFER_FILTER, ROUTES_NAME, STREAM_IDLE_S
+from mesh.control.core.xds.body_limit import MAX_REQUEST_BYTES, REQUEST_S, body_limit_filters
+from mesh.control.core.xds.edge_routes import ROUTES_NAME, STREAM_IDLE_S, request_id_if_absent
 from mesh.control.core.xds.endpoints import ads, number, seconds
-from mesh.control.core.xds.faults import http_filters, named_filter
+from mesh.control.core.xds.faults import http_filters
 from mesh.control.core.xds.resources import EDGE_PREFIX, pack
 
-MAX_REQUEST_BYTES: Final = 8 * 1024 * 1024
+# What one connection may hold here while a gateway reads slowly, or its client does.
+BUFFER_BYTES: Final = 64 * 1024
+_IDLE_S: Final = 120.0
+_MAX_STREAMS: Final = 128
 _Manager: Final = http_connection_manager_pb2.HttpConnectionManager
 
 # Envoy's own answers: HTTP status -> type, code and message of the error body.
@@ -28,6 +31,11 @@ _ERRORS: Final = {
     400: ("invalid_request_error", "bad_request", "The request is not valid HTTP."),
     408: ("invalid_request_error", "request_timeout", "The request did not arrive in time."),
     413: ("invalid_request_error", "request_too_large", f"The request is larger than {MAX_REQUEST_BYTES} bytes."),
+    426: (
+        "invalid_request_error",
+        "http_version_not_supported",
+        "HTTP/1.0 is not supported: send the request as HTTP/1.1 or HTTP/2.",
+    ),
     429: ("rate_limit_error", "rate_limit_exceeded", "Too many requests; try again later."),
     431: ("invalid_request_error", "headers_too_large", "The request's headers are too large."),
     503: ("server_error", "service_unavailable", "No gateway can take the request now; try again."),
@@ -66,34 +74,35 @@ def edge_listener(listen: str, *, faults_on: bool) -> Any:
         name=f"{EDGE_PREFIX}public",
         address=address_pb2.Address(socket_address=address),
         filter_chains=[listener_components_pb2.FilterChain(filters=[manager])],
-        per_connection_buffer_limit_bytes=number(1024 * 1024),
+        per_connection_buffer_limit_bytes=number(BUFFER_BYTES),
     )
 
 
 def _manager(*, faults_on: bool) -> Any:
-    limit = buffer_pb2.Buffer(max_request_bytes=number(MAX_REQUEST_BYTES))
     return _Manager(
         stat_prefix="edge",
         # HTTP/1.1, HTTP/2 with prior knowledge, and so gRPC, told apart by their first bytes.
         codec_type=_Manager.AUTO,
         rds=http_connection_manager_pb2.Rds(route_config_name=ROUTES_NAME, config_source=ads()),
-        http_filters=[named_filter(BUFFER_FILTER, limit), *http_filters(faults_on=faults_on)],
+        http_filters=[*body_limit_filters(), *http_filters(faults_on=faults_on)],
         use_remote_address=wrappers_pb2.BoolValue(value=True),
         normalize_path=wrappers_pb2.BoolValue(value=True),
         # A client's own id stays, so that it can find its request in every log of the mesh.
         generate_request_id=wrappers_pb2.BoolValue(value=True),
         preserve_external_request_id=True,
-        always_set_request_id_in_response=True,
         stream_idle_timeout=seconds(STREAM_IDLE_S),
         # A client that sends its request a byte a minute holds nothing for long.
         request_headers_timeout=seconds(10),
+        request_timeout=seconds(REQUEST_S),
+        max_request_headers_kb=number(32),
         common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
-            idle_timeout=seconds(STREAM_IDLE_S), max_headers_count=number(100)
+            idle_timeout=seconds(_IDLE_S), max_headers_count=number(100)
         ),
         http2_protocol_options=protocol_pb2.Http2ProtocolOptions(
-            max_concurrent_streams=number(256),
-            initial_stream_window_size=number(256 * 1024),
-            initial_connection_window_size=number(1024 * 1024),
+            max_concurrent_streams=number(_MAX_STREAMS),
+            # What one stream, and all of a connection, may send before a gateway has taken it.
+            initial_stream_window_size=number(BUFFER_BYTES),
+            initial_connection_window_size=number(4 * BUFFER_BYTES),
         ),
         access_log=[_access_log()],
         local_reply_config=_local_replies(),
@@ -121,6 +130,7 @@ def _mapper(filtered: Any, kind: str, code: str, message: str) -> Any:
     body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
     return http_connection_manager_pb2.ResponseMapper(
         filter=filtered,
+        headers_to_add=[request_id_if_absent()],
         body_format_override=substitution_format_string_pb2.SubstitutionFormatString(
             text_format_source=base_pb2.DataSource(inline_string=body), content_type="application/json"
         ),
