@@ -11,6 +11,7 @@ from typing import Final
 
 import aiohttp
 
+from headrace.common.v1.generation_pb2 import GenerationProgress
 from headrace.inference.v1.inference_pb2 import ModelCard
 from inference.adapters.providers.credentials import Credentials
 from inference.adapters.providers.transport import Transport
@@ -21,11 +22,13 @@ from inference.core.providers import failures
 from inference.core.providers.answer_stream import AnswerStream
 from inference.core.providers.bound import Bound
 from inference.core.providers.dialect import Dialect
+from inference.core.providers.thoughts import Thoughts
 from mesh.errors import MeshError, ResourceExhausted, Unavailable
 
 _READ: Final = 16 << 10
 # A provider that has said everything but its own end gets so long for that: its connection can then be kept.
 _LINGER_S: Final = 1.0
+_AT_WORK: Final = GenerationProgress(stage=GenerationProgress.STAGE_PREFILL, prompt_read=1.0)
 
 
 class ProviderEngine:
@@ -82,7 +85,7 @@ class ProviderEngine:
         try:
             async with aclosing(self._answer(request)) as events:
                 async for event in events:
-                    answering = True
+                    answering = answering or not isinstance(event, GenerationProgress)
                     yield event
         except MeshError as error:
             raise (failures.cut(error) if answering else error) from error
@@ -94,11 +97,15 @@ class ProviderEngine:
         bound = Bound(request.generation.sampling, self._card.context_length, self._max_answer_bytes)
         stream = AnswerStream(self._dialect.reader(request), bound)
         async with self._transport.post(call, self._credentials.key()) as body:
+            thoughts = Thoughts()
             ends: float | None = None
             while not stream.over and (chunk := await _read(body, ends)):
                 for delta in stream.feed(chunk):
                     self._meter.add(1, time.monotonic())
+                    thoughts.over = True
                     yield delta
+                if thoughts.tell(stream.progress, time.monotonic()):
+                    yield _AT_WORK
                 if ends is None and stream.whole:
                     ends = asyncio.get_running_loop().time() + _LINGER_S
             # Leaving closes a connection that is not read to its end, and with it the provider's work.

@@ -33,6 +33,11 @@ class AnswerStream:
         """Nothing of the answer is missing, whether or not the provider says its own end."""
         return self._reader.whole
 
+    @property
+    def progress(self) -> int:
+        """Grows with every sign that the model is at work; its thoughts are some, keep-alives are none."""
+        return self._reader.progress
+
     def feed(self, chunk: bytes) -> Iterator[ChoiceDelta]:
         """What the next bytes of the body add, one after the other; what came before an error comes before it here."""
         try:

@@ -71,6 +71,26 @@ async def test_replicas_of_one_account_say_so() -> None:
     assert not any("sk-" in str(card) for card in cards)
 
 
+async def test_thoughts_are_told_as_progress_until_the_answer_begins() -> None:
+    """They are not passed on, but whoever waits for a first token may know that the model is at work."""
+    thought = event({"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]})
+    words = event({"choices": [{"index": 0, "delta": {"content": "Well"}}]})
+    end = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + event("[DONE]")
+    script = (EVENTS, b": keep-alive\n\n", 0.3, thought, 0.7, thought, 0.3, words, 0.7, thought, end)
+    async with (
+        serving(*script) as server,
+        provider_node("remote", ProviderOptions(), BASE_URL=server.url) as node,
+        open_channel(node.address) as channel,
+    ):
+        messages = [message async for message in InferenceStub(channel).Generate(_asked())]
+    told = [message for message in messages if message.HasField("progress")]
+    assert messages[0] in told
+    assert not any(message.deltas for message in told)
+    begun = next(i for i, message in enumerate(messages) if message.deltas)
+    assert not any(message.HasField("progress") for message in messages[begun:])
+    assert told[0].progress.prompt_read == 1.0
+
+
 async def test_a_caller_that_takes_nothing_holds_the_provider_up() -> None:
     """Nothing is gathered beyond a bound, on no hop; and taken later, the answer is whole."""
     words = event({"choices": [{"index": 0, "delta": {"content": "x" * 15_000}}]})
