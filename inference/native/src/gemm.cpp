@@ -7,7 +7,7 @@ namespace headrace {
 void Inputs::resize(int new_rows, int new_columns) {
   rows = new_rows;
   columns = new_columns;
-  const size_t values = size_t(rows) * columns;
+  const size_t values = size_t(padded(rows)) * columns;
   if (codes.size() >= values) return;
   codes.resize(values);
   halves.resize(values);

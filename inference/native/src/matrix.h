@@ -11,6 +11,10 @@ constexpr int kGroup = 32;  // inputs that share a scale
 constexpr int kTile = 32;   // outputs that a tile holds, in two halves of 16
 constexpr int kLanes = 16;  // numbers that the kernels take at a time
 
+// Rows of inputs that a matrix register holds: memory for rows is padded to it.
+constexpr int kTileRows = 16;
+constexpr int padded(int rows) { return (rows + kTileRows - 1) / kTileRows * kTileRows; }
+
 enum class Kind : int32_t { kInt4 = 0, kInt8 = 1, kBf16 = 2 };
 
 // Memory on large pages where the system gives them; zeroed, and not resident until it is touched.

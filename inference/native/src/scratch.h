@@ -6,9 +6,12 @@
 
 namespace headrace {
 
+// What the parts of it are for: attention's, then products'.
+enum { kScores, kWeights, kQueries, kKeys, kValues, kSums, kTotals, kIntegers, kGemmCodes, kGemmFactors };
+
 class Scratch {
  public:
-  static constexpr int kParts = 8;
+  static constexpr int kParts = 10;
 
   Scratch() = default;
   Scratch(const Scratch&) = delete;

@@ -8,13 +8,8 @@
 namespace headrace {
 inline namespace HEADRACE_PATH {
 
-// What a thread's scratch memory is for while it attends.
-enum { kScores, kWeights, kQueries, kKeys, kValues, kSums, kTotals, kIntegers };
-
 // Rows are padded to those of a tile, and lines of scores so that a tile's rows do not lie in one set of the cache.
-constexpr int kTileRows = 16;
 constexpr int kScoreStride = kPart + kLanes;
-constexpr int padded(int rows) { return (rows + kTileRows - 1) / kTileRows * kTileRows; }
 
 // Blocks `begin` to `end` of part `number`, counted from the part's start; pairs of blocks are taken together, so both are
 // even, and the last block may lie behind the last that has been written.

@@ -1,18 +1,10 @@
-#include "simd.h"
+#include "gemm_tile.h"
+#include "gemm_tiles.h"
 #include "table.h"
 
 namespace headrace {
 inline namespace HEADRACE_PATH {
 namespace {
-
-// Weights are asked for this many bytes before their turn: the CPU's own prefetcher starts anew on every page, and a
-// step reads each weight once. Measured on a small model: a tenth less time at 1 row, a quarter less at 16.
-constexpr int kAhead = 4096;
-
-template <int Bytes>
-inline void fetch_ahead(const uint8_t* w) {
-  for (int line = 0; line < Bytes; line += 64) __builtin_prefetch(w + kAhead + line);
-}
 
 struct Source {
   const Inputs& inputs;
@@ -100,25 +92,6 @@ inline void tile_bf16(Accumulators<M>& acc, const uint8_t* w, const Source& in, 
   }
 }
 
-void put(const Product& product, int row, int column, vf value) {
-  const int room = product.matrix->rows - column;
-  float* to = product.out + size_t(row) * product.stride + (column - product.first);
-  if (room >= kLanes) {
-    if (product.bias) value += load<vf>(product.bias + column);
-    if (product.add) value += load<vf>(to);
-    if (product.large && reinterpret_cast<uintptr_t>(to) % sizeof value == 0) {
-      store_past_caches(to, value);
-    } else {
-      store(to, value);
-    }
-    return;
-  }
-  for (int i = 0; i < room; i++) {
-    const float y = value[i] + (product.bias ? product.bias[column + i] : 0.0f);
-    to[i] = product.add ? to[i] + y : y;
-  }
-}
-
 template <int M>
 void rows_of_tile(const Product& product, const Inputs& inputs, int tile, int row) {
   const Matrix& matrix = *product.matrix;
@@ -135,8 +108,21 @@ void rows_of_tile(const Product& product, const Inputs& inputs, int tile, int ro
 
 }  // namespace
 
-void multiply_tile(const Inputs& inputs, const Product& product, int tile, Scratch&) {
+void multiply_tile(const Inputs& inputs, const Product& product, int tile, Scratch& scratch) {
   int row = 0;
+  (void)scratch;
+#if defined(__AMX_BF16__)
+  if (!product.matrix->quantized()) {
+    const Bf16Tiles multiplied(inputs, product, tile);
+    return;
+  }
+#endif
+#if defined(__AMX_INT8__)
+  if (inputs.rows >= QuantizedTiles::kLeast) {
+    const QuantizedTiles tiles(inputs, *product.matrix, tile, scratch);
+    for (; row + kTileRows <= inputs.rows; row += kTileRows) tiles.rows(product, tile, row);
+  }
+#endif
   for (; row + kRows <= inputs.rows; row += kRows) rows_of_tile<kRows>(product, inputs, tile, row);
   switch (inputs.rows - row) {
     case 5: return rows_of_tile<5>(product, inputs, tile, row);

@@ -12,6 +12,9 @@
 namespace headrace {
 inline namespace HEADRACE_PATH {
 
+// GCC's loads of tiles and of their shapes do not say that they read memory: what was stored before must be there.
+inline void stored() { asm volatile("" ::: "memory"); }
+
 // Shapes of the tiles while one of these lives. Sums are tiles 0 to 3, left operands 4 and 5, right ones 6 and 7.
 class Tiles {
  public:
@@ -26,6 +29,7 @@ class Tiles {
       shapes.bytes[i] = uint16_t(i == 4 || i == 5 ? depth : 64);
       shapes.rows[i] = uint8_t(i < 6 ? rows : depth / 4);
     }
+    asm volatile("" ::"r"(&shapes) : "memory");
     _tile_loadconfig(&shapes);
   }
   // Leaves nothing for the system to save when it switches threads.
@@ -33,9 +37,6 @@ class Tiles {
   Tiles(const Tiles&) = delete;
   Tiles& operator=(const Tiles&) = delete;
 };
-
-// GCC's loads of tiles do not say that they read memory: what was stored before must be there.
-inline void stored() { asm volatile("" ::: "memory"); }
 
 }  // namespace HEADRACE_PATH
 }  // namespace headrace

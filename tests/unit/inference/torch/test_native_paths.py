@@ -83,6 +83,18 @@ def test_attention_is_its_torch_twin(path: str, kept: str, bound: float, window:
     attention.native.close()
 
 
+@pytest.mark.parametrize("precision", ["int4", "int8", "bfloat16"])
+def test_a_row_is_the_same_bits_with_any_number_of_others(llama: tuple[Path, Any], path: str, precision: str) -> None:
+    """Kernels take other ways for one row, for few, and for as many as fill tiles once and more."""
+    runner = open_runner(llama[0], path, precision=precision)
+    text = (TEXT * 2)[:100]
+    together = runner.forward(batch([(0, 0, text)])).clone()
+    for size in (1, 7, 16, 33):
+        for start in range(0, 100, size):
+            step = batch([(0, start, text[start : start + size])])
+            assert torch.equal(runner.forward(step), together[start : start + size])
+
+
 @pytest.mark.parametrize("kept", ["float16", "int8"])
 def test_parts_of_a_context_give_the_same_bits_however_they_are_shared_out(path: str, kept: str) -> None:
     """Of 600 positions: in one step, cut at any place, alone, and beside so many others that one thread reads each."""
