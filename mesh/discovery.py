@@ -20,6 +20,7 @@ from mesh.address import is_everywhere, split
 from mesh.channel import open_channel
 from mesh.clock import SYSTEM, Clock
 from mesh.lifecycle import ProcessConfig
+from mesh.tasks import spawn
 
 _log = structlog.get_logger()
 
@@ -144,7 +145,7 @@ class ConsulRegistration:
 
     async def register(self, port: int) -> None:
         """See mesh.lifecycle.Registration. Returns at once."""
-        self._task = asyncio.create_task(self._keep(port), name="consul-registration")
+        self._task = spawn("consul_registration", self._keep(port))
 
     async def deregister(self) -> None:
         """See mesh.lifecycle.Registration. Takes at most one second."""

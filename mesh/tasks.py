@@ -18,6 +18,23 @@ class TaskFailed(Exception):
     """A background task raised, was cancelled by none of us, or ended although its work never does."""
 
 
+def spawn(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task for a short while, which its owner holds and cancels; what it raises is logged and counted at once."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_notice)
+    return task
+
+
+def _notice(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _report(f"{task.get_name()}: {error}", error)
+
+
+def _report(what: str, error: BaseException | None) -> None:
+    _failures.inc()
+    _log.error("task.failed", what=what, exc_info=error)
+
+
 class TaskSet:
     """Tasks that live as long as their owner, who closes them. One event loop.
 
@@ -79,8 +96,7 @@ class TaskSet:
             self._fail(f"{task.get_name()}: ended although its work never does", None)
 
     def _fail(self, what: str, error: BaseException | None) -> None:
-        _failures.inc()
-        _log.error("task.failed", what=what, exc_info=error)
+        _report(what, error)
         failure = TaskFailed(what)
         failure.__cause__ = error
         if self.failure is None:

@@ -32,7 +32,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         self, router: Router, breaker_feed: BreakerFeed, shed: LoadShed, *, clock: Clock, default_deadline_s: float
     ) -> None:
         self._router = router
-        self._opinions = breaker_feed
+        self._breaker_feed = breaker_feed
         self._shed = shed
         self._clock = clock
         self._default_deadline_s = default_deadline_s
@@ -70,7 +70,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         self, request: router_pb2.WatchBreakersRequest, context: _Context
     ) -> AsyncIterator[router_pb2.WatchBreakersResponse]:
         """See the contract."""
-        async for response in self._opinions.watch(self._router.fleet.endpoints):
+        async for response in self._breaker_feed.watch(self._router.fleet.endpoints):
             yield response
 
     async def Explain(self, request: router_pb2.ExplainRequest, context: _Context) -> router_pb2.ExplainResponse:

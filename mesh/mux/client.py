@@ -15,6 +15,7 @@ from headrace.mesh.v1 import mux_pb2 as pb
 from headrace.mesh.v1 import mux_pb2_grpc
 from mesh.mux.calls import StreamCall, UnaryCall
 from mesh.mux.protocol import CallerEnd, headers_of
+from mesh.tasks import spawn
 
 _log = structlog.get_logger()
 # Larger requests are calls of their own: they would hold up what comes behind them.
@@ -62,7 +63,7 @@ class MuxChannel:
         """Begin to open the stream. Returns at once; does nothing after `close`."""
         self._wanted.set()
         if not self._closed and (self._keeper is None or self._keeper.done()):
-            self._keeper = asyncio.create_task(self._keep(), name="mux")
+            self._keeper = spawn("mux", self._keep())
 
     def unary_stream(
         self,

@@ -71,7 +71,7 @@ class Endpoint:
 
 
 class Endpoints:
-    """The guards of all targets, by name."""
+    """The endpoints of all targets, by name."""
 
     def __init__(
         self, policy: BreakerPolicy, clock: Clock = SYSTEM, on_change: Callable[[Breaker], None] | None = None
@@ -82,7 +82,7 @@ class Endpoints:
         self._endpoints: dict[str, Endpoint] = {}
 
     def of(self, name: str) -> Endpoint:
-        """The target's guard, made on first use."""
+        """The target's endpoint, made on first use."""
         endpoint = self._endpoints.get(name)
         if endpoint is None:
             while len(self._endpoints) >= _MAX_ENDPOINTS:
@@ -98,7 +98,7 @@ class Endpoints:
             endpoint.breaker.use(policy)
 
     def find(self, name: str) -> Endpoint | None:
-        """The target's guard, if there is one."""
+        """The target's endpoint, if there is one."""
         return self._endpoints.get(name)
 
     def forget(self, name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from typing import Final
 
@@ -10,6 +9,7 @@ from headrace.inference.v1 import inference_pb2
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock, Deadline
 from mesh.errors import MeshError, Outcome
+from mesh.tasks import TaskSet
 from router.core.attempt import SHADOW, Attempt, label_of
 from router.core.catalog import Timers
 from router.core.fleet import Candidate
@@ -31,7 +31,7 @@ class Mirrors:
         self._metrics = metrics
         self._clock = clock
         self._chance = chance
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
 
     def shadow(self, candidate: Candidate, request: router_pb2.GenerateRequest, timers: Timers, percent: float) -> None:
         """Send a share of the requests to a candidate as well."""
@@ -53,9 +53,7 @@ class Mirrors:
 
     async def close(self) -> None:
         """End all."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     def _mirror(self, candidate: Candidate, request: inference_pb2.GenerateRequest, timers: Timers, label: str) -> None:
         if len(self._tasks) >= _MAX:
@@ -66,9 +64,7 @@ class Mirrors:
             return
         stream = self._nodes.open(candidate, request, timers, Deadline(_MAX_S, self._clock))
         attempt = Attempt(candidate, 0, SHADOW, permit, stream, clock=self._clock, timers=timers)
-        task = asyncio.create_task(self._drain(attempt, label), name=f"{label}:{candidate.key}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(f"{label}:{candidate.key}", self._drain(attempt, label))
 
     async def _drain(self, attempt: Attempt, label: str) -> None:
         outcome = Outcome.OK.name

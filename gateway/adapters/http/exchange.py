@@ -11,6 +11,7 @@ from gateway.core.keys import Caller
 from gateway.core.openai.answer import Disclosed, Usage
 from gateway.core.openai.errors import ErrorDetail, Refusal
 from gateway.core.request_usage import RequestUsage
+from mesh.tasks import spawn
 from mesh.telemetry import Scope
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -147,7 +148,7 @@ class Exchange:
         """Cancel this task when the client goes away inside the block; `gone` tells it from other cancellations."""
         task = asyncio.current_task()
         assert task is not None  # handlers run in tasks
-        watcher = asyncio.create_task(self._watch(task))
+        watcher = spawn("client_watch", self._watch(task))
         try:
             yield
         finally:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Final
 
 from gateway.adapters.http.exchange import Exchange
+from mesh.tasks import spawn
 
 _COMMENT: Final = b": keep-alive\n\n"
 
@@ -55,7 +56,7 @@ class KeepAlive:
         left = patience - (self._loop.time() - self._since)
         if self._waiting and left <= 0:
             if self._writing is None or self._writing.done():
-                self._writing = asyncio.create_task(self._comment())
+                self._writing = spawn("keep_alive", self._comment())
             self._since, left = self._loop.time(), self._interval_s
         self._arm(max(left, self._interval_s / 10))
 

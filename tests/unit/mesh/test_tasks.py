@@ -7,7 +7,7 @@ import asyncio
 import prometheus_client
 import pytest
 
-from mesh.tasks import KeyedTasks, TaskFailed, TaskSet
+from mesh.tasks import KeyedTasks, TaskFailed, TaskSet, spawn
 
 
 async def forever() -> None:
@@ -82,3 +82,13 @@ async def test_keys_come_and_go_and_a_key_whose_work_ends_ends_the_whole() -> No
         with pytest.raises(TaskFailed, match="ends: ended although"):
             await whole
     assert not running
+
+
+async def test_what_a_short_task_raises_is_noticed_at_once_and_its_cancelling_is_not() -> None:
+    before = prometheus_client.REGISTRY.get_sample_value("headrace_task_failures_total") or 0.0
+    failing, waiting = spawn("failing", raises()), spawn("waiting", forever())
+    waiting.cancel()
+    await asyncio.wait([failing, waiting])
+    # Callbacks of a task run on the turn after its end.
+    await asyncio.sleep(0)
+    assert prometheus_client.REGISTRY.get_sample_value("headrace_task_failures_total") == before + 1
