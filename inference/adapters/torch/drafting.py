@@ -36,9 +36,10 @@ class Drafting:
         self._payoff = PayOff()
 
     def reserve(self, scheduler: Scheduler, grammars: GrammarsInUse) -> None:
-        """Before the plan: ask for room for drafts, in steps that decode only and while drafting pays."""
-        table, rows = scheduler.table, scheduler.rows
-        if not len(rows) or len(scheduler.waiting) or (table.length[rows] - table.computed[rows] != 1).any():
+        """Before the plan: ask for room for drafts of what decodes, while nobody waits and drafting pays."""
+        table = scheduler.table
+        rows = scheduler.rows[table.length[scheduler.rows] - table.computed[scheduler.rows] == 1]
+        if not len(rows) or len(scheduler.waiting):
             return
         if not self._payoff.drafts(len(rows)):
             return
