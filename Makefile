@@ -35,7 +35,7 @@ status: setup ## Show every process, replica, health and load
 	@$(HEADRACE) status
 
 ##@ Check
-.PHONY: test lint format type proto stubs test-unit test-contract test-integration test-e2e
+.PHONY: test lint format type proto stubs released test-unit test-contract test-integration test-e2e
 test: setup lint type proto ## Check and test everything
 	@$(PYTHON) -m tests.run $(ARGS)
 
@@ -57,6 +57,9 @@ proto: setup ## Lint the contracts, check them for breaking changes and the stub
 
 stubs: setup ## Write the Python stubs of the contracts anew
 	@PYTHON="$(CURDIR)/$(PYTHON)" protos/generate.sh
+
+released: setup ## Take the contracts as they are for those of the release, which nothing may break from then on
+	@.tools/node_modules/.bin/buf build protos -o protos/released.binpb --exclude-source-info
 
 test-unit: setup ## Run the unit tests
 	@$(PYTHON) -m pytest -n auto --dist loadfile tests/unit $(ARGS)

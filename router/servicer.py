@@ -11,6 +11,7 @@ import grpc
 from headrace.router.v1 import router_pb2, router_pb2_grpc
 from mesh import telemetry
 from mesh.clock import Clock, Deadline
+from mesh.contract_limits import SAMPLING
 from mesh.errors import InvalidArgument, NotFound
 from mesh.resilience import LoadShed
 from router.core.breaker_feed import BreakerFeed
@@ -20,7 +21,6 @@ from router.core.router import Router
 DISCLOSURE_KEY: Final = "headrace-disclosure-bin"
 # Time kept back from the caller's deadline, so that the error which says what happened still arrives.
 _MARGIN_S: Final = 0.1
-_MAX_CHOICES: Final = 128
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -41,7 +41,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         self, request: router_pb2.GenerateRequest, context: _Context
     ) -> AsyncIterator[router_pb2.GenerateResponse]:
         """See the contract."""
-        _check(request)
+        check(request)
         left = context.time_remaining()
         deadline = Deadline(self._default_deadline_s if left is None else left - min(_MARGIN_S, left / 4), self._clock)
         with self._shed.enter():
@@ -86,7 +86,7 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         return response
 
 
-def _check(request: router_pb2.GenerateRequest) -> None:
+def check(request: router_pb2.GenerateRequest) -> None:
     """Fill in the request's id where a caller left it out; raises InvalidArgument for what cannot be routed."""
     if not request.generation.model:
         raise InvalidArgument("a model is needed", field="generation.model")
@@ -94,8 +94,8 @@ def _check(request: router_pb2.GenerateRequest) -> None:
         raise InvalidArgument("a prompt is needed", field="generation.prompt")
     if not request.context.tenant:
         raise InvalidArgument("a tenant is needed", field="context.tenant")
-    if not 0 <= request.generation.sampling.n <= _MAX_CHOICES:
-        raise InvalidArgument(f"n must be 1 to {_MAX_CHOICES}", field="generation.sampling.n")
+    if not SAMPLING["n"].holds(request.generation.sampling.n):
+        raise InvalidArgument(f"generation.sampling.n: {SAMPLING['n']}", field="generation.sampling.n")
     if request.generation.resume:
         raise InvalidArgument("answers are resumed by the router itself", field="generation.resume")
     if not request.context.request_id:

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import Final
 
-# Levels of a call's arguments and of a tool's result: a program's have fewer, and whoever reads them does so with
-# recursion.
-MAX_DEPTH: Final = 64
+from mesh.contract_limits import MAX_JSON_DEPTH
+
 # Python reads no number of more than 4,300 digits.
 _MAX_DIGITS: Final = 1000
 _ESCAPED: Final = re.compile(r"\\u[dD][89a-fA-F]")
@@ -20,7 +19,7 @@ _NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
-def fault_of(text: str, max_depth: int = MAX_DEPTH) -> str | None:
+def fault_of(text: str, max_depth: int = MAX_JSON_DEPTH) -> str | None:
     """What is wrong with it, in words that follow the field's name; None where nothing is.
 
     Text that is no JSON at all is none of this function's business.

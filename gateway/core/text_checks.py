@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from gateway.core.json_text import MAX_DEPTH, fault_of
+from gateway.core.json_text import fault_of
 from headrace.common.v1.chat_pb2 import ROLE_TOOL, ChatPrompt, Message
 from headrace.common.v1.generation_pb2 import Generation
+from mesh.contract_limits import MAX_JSON_DEPTH, MAX_SCHEMA_DEPTH
 from mesh.errors import InvalidArgument
 
 _CHAT: Final = "generation.prompt.chat"
-# Levels of a schema: a person's has fewer, and whoever reads it does so with recursion.
-MAX_SCHEMA_DEPTH: Final = 24
 
 
 def check_texts(generation: Generation) -> None:
@@ -37,9 +36,9 @@ def _chat_texts(chat: ChatPrompt) -> Iterator[tuple[str, str, int]]:
         yield f"{_CHAT}.tools[{i}].parameters_json", tool.parameters_json, MAX_SCHEMA_DEPTH
     for i, message in enumerate(chat.messages):
         for k, call in enumerate(message.tool_calls):
-            yield f"{_CHAT}.messages[{i}].tool_calls[{k}].arguments_json", call.arguments_json, MAX_DEPTH
+            yield f"{_CHAT}.messages[{i}].tool_calls[{k}].arguments_json", call.arguments_json, MAX_JSON_DEPTH
         if message.role == ROLE_TOOL and (result := _result(message)):
-            yield f"{_CHAT}.messages[{i}].content", result, MAX_DEPTH
+            yield f"{_CHAT}.messages[{i}].content", result, MAX_JSON_DEPTH
 
 
 def _result(message: Message) -> str:

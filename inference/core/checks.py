@@ -5,27 +5,14 @@ What is wrong raises RequestError, which names the field as the contract spells 
 
 from __future__ import annotations
 
-from typing import Any
-
 from headrace.common.v1 import chat_pb2
 from headrace.common.v1.generation_pb2 import Generation, Sampling
 from headrace.inference.v1.inference_pb2 import Capabilities
+from mesh.contract_limits import BIAS, MAX_STOP_CHARACTERS, MAX_STOPS, SAMPLING
 
-MAX_STOPS = 16
-MAX_CHOICES = 32
-MAX_TOP_LOGPROBS = 20
 _SAMPLING = "generation.sampling"
 _CHAT = "generation.prompt.chat"
 _ROLES = frozenset(chat_pb2.Role.values()) - {chat_pb2.ROLE_UNSPECIFIED}
-# field, lowest, highest; the lowest itself is refused where the last is True.
-_RANGES = (
-    ("temperature", 0.0, 2.0, False),
-    ("top_p", 0.0, 1.0, True),
-    ("min_p", 0.0, 1.0, False),
-    ("presence_penalty", -2.0, 2.0, False),
-    ("frequency_penalty", -2.0, 2.0, False),
-    ("repetition_penalty", 0.0, 10.0, True),
-)
 
 
 class RequestError(ValueError):
@@ -90,32 +77,18 @@ def _check_message(message: chat_pb2.Message, field: str, can: Capabilities) -> 
 
 
 def _check_sampling(sampling: Sampling) -> None:
-    fields: Any = sampling
     """Check every field that stands for itself. Raises RequestError."""
-    for name, low, high, exclusive in _RANGES:
-        value = getattr(sampling, name)
-        if fields.HasField(name) and not (low < value <= high or (value == low and not exclusive)):
-            # Also what is not a number comes here: it compares with nothing.
-            bounds = f"{'(' if exclusive else '['}{low:g}, {high:g}]"
-            raise RequestError(f"{_SAMPLING}.{name}", f"{value:g} is not in {bounds}")
-    _check_counts(sampling)
-    if len(sampling.stop) > MAX_STOPS:
-        raise RequestError(f"{_SAMPLING}.stop", f"{len(sampling.stop)} strings; at most {MAX_STOPS}")
-    if any(not stop for stop in sampling.stop):
-        raise RequestError(f"{_SAMPLING}.stop", "an empty string stops nothing")
-    for token, bias in sampling.logit_bias.items():
-        if not -100 <= bias <= 100:
-            raise RequestError(f"{_SAMPLING}.logit_bias", f"{bias:g} for token {token} is not in [-100, 100]")
-
-
-def _check_counts(sampling: Sampling) -> None:
-    if sampling.HasField("max_tokens") and sampling.max_tokens < 1:
-        raise RequestError(f"{_SAMPLING}.max_tokens", f"{sampling.max_tokens} is not at least 1")
-    if sampling.HasField("top_k") and sampling.top_k < 0:
-        raise RequestError(f"{_SAMPLING}.top_k", f"{sampling.top_k} is not at least 0")
-    if not 0 <= sampling.n <= MAX_CHOICES:
-        raise RequestError(f"{_SAMPLING}.n", f"{sampling.n} is not in [1, {MAX_CHOICES}]")
-    if not 0 <= sampling.top_logprobs <= MAX_TOP_LOGPROBS:
-        raise RequestError(f"{_SAMPLING}.top_logprobs", f"{sampling.top_logprobs} is not in [0, {MAX_TOP_LOGPROBS}]")
+    for field, value in sampling.ListFields():
+        limit = SAMPLING.get(field.name)
+        # Also what is not a number comes here: it is within nothing.
+        if limit is not None and not limit.holds(value):
+            raise RequestError(f"{_SAMPLING}.{field.name}", f"{value:g} is not {limit}")
     if sampling.top_logprobs and not sampling.logprobs:
         raise RequestError(f"{_SAMPLING}.top_logprobs", "needs logprobs")
+    if len(sampling.stop) > MAX_STOPS:
+        raise RequestError(f"{_SAMPLING}.stop", f"{len(sampling.stop)} strings; at most {MAX_STOPS}")
+    if any(not 0 < len(stop) <= MAX_STOP_CHARACTERS for stop in sampling.stop):
+        raise RequestError(f"{_SAMPLING}.stop", f"each of 1 to {MAX_STOP_CHARACTERS} characters")
+    for token, bias in sampling.logit_bias.items():
+        if not BIAS.holds(bias):
+            raise RequestError(f"{_SAMPLING}.logit_bias", f"{bias:g} for token {token} is not {BIAS}")

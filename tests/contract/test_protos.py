@@ -1,4 +1,4 @@
-"""The contracts: linted, formatted, compatible with main, and their committed stubs in step with them."""
+"""The contracts: linted, formatted, compatible with the last release, and their committed stubs in step with them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,6 @@ def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def branch_main() -> str | None:
-    """The name under which this clone knows the main branch."""
-    for name in ("origin/main", "main"):
-        if run("git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").returncode == 0:
-            return name
-    return None
-
-
 @needs_buf
 def test_contracts_follow_the_lint_rules() -> None:
     done = run(BUF, "lint", "protos")
@@ -52,12 +44,21 @@ def test_contracts_are_formatted() -> None:
 
 
 @needs_buf
-def test_contracts_break_nothing_that_main_promises() -> None:
-    name = branch_main()
-    if name is None:
-        pytest.skip("this clone does not know the main branch, so there is nothing to compare with")
-    done = run(BUF, "breaking", "protos", "--against", f".git#ref={name},subdir=protos")
+def test_contracts_break_nothing_that_was_released() -> None:
+    done = run(BUF, "breaking", "protos", "--against", "protos/released.binpb")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_buf
+def test_what_breaks_a_released_contract_is_found(tmp_path: Path) -> None:
+    for path in (ROOT / "protos").rglob("*.proto"):
+        copy = tmp_path / path.relative_to(ROOT / "protos")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text().replace("int32 max_tokens = 10;", "int32 max_tokens = 99;"))
+    (tmp_path / "buf.yaml").write_bytes((ROOT / "protos/buf.yaml").read_bytes())
+    done = run(BUF, "breaking", tmp_path, "--against", "protos/released.binpb")
+    assert done.returncode != 0
+    assert "max_tokens" in done.stdout
 
 
 def test_stubs_are_in_step_with_the_contracts(tmp_path: Path) -> None:

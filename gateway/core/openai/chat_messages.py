@@ -8,13 +8,13 @@ from msgspec import Meta, Struct
 
 from gateway.core.openai.effects import NO_EFFECT, Unsupported
 from headrace.common.v1 import chat_pb2
+from mesh.contract_limits import MAX_NAME_CHARACTERS
 from mesh.errors import InvalidArgument
 
 _URL_SCHEMES: Final = ("https://", "data:image/")
 # What other servers put into their answers and clients send back: nothing here reads it.
 Unread = Annotated[Any, NO_EFFECT]
-MAX_MESSAGES: Final = 8192
-Name = Annotated[str, Meta(max_length=256)]
+Name = Annotated[str, Meta(max_length=MAX_NAME_CHARACTERS)]
 
 
 class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True):

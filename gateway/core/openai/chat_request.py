@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from gateway.core.openai.chat_messages import MAX_MESSAGES, ChatMessage, to_message
+from gateway.core.openai.chat_messages import ChatMessage, to_message
 from gateway.core.openai.effects import NO_EFFECT, Unsupported
 from gateway.core.openai.sampling import CommonRequest, TokenCount, check_stream_options, to_sampling
 from gateway.core.openai.tools import (
@@ -19,6 +19,7 @@ from gateway.core.openai.tools import (
 )
 from headrace.common.v1.chat_pb2 import ChatPrompt, Prompt
 from headrace.common.v1.generation_pb2 import Generation, Sampling
+from mesh.contract_limits import MAX_MESSAGES, MAX_TOOLS, MAX_TOP_LOGPROBS
 from mesh.errors import InvalidArgument
 
 
@@ -28,9 +29,9 @@ class ChatCompletionRequest(CommonRequest, kw_only=True):
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[FunctionTool], Meta(min_length=1, max_length=128)] | None = None
+    tools: Annotated[list[FunctionTool], Meta(min_length=1, max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     modalities: Annotated[Annotated[list[Literal["text"]], Meta(max_length=1)] | None, NO_EFFECT] = None

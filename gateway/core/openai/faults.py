@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.core.json_text import lone_surrogate
+from mesh.contract_limits import MAX_JSON_DEPTH
 
 # A string without an end goes to the body's end, or it would be searched again from each quote within it.
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{},:]|NaN|Infinity', re.DOTALL)
 # The search takes milliseconds at most; what lies beyond is told without its place.
 _MAX_TOKENS: Final = 50_000
 # Deeper than anything that is understood.
-_MAX_DEPTH: Final = 64
+_MAX_DEPTH: Final = MAX_JSON_DEPTH
 # What is below these the caller named, or nobody reads field by field.
 _LEAVES: Final = frozenset({"logit_bias", "metadata", "parameters", "schema", "prediction"})
 _NOT_NUMBERS: Final = (b"NaN", b"Infinity")

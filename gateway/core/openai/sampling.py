@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
 from gateway.core.openai.effects import NO_EFFECT, OURS, Unsupported
 from headrace.common.v1.generation_pb2 import Sampling
+from mesh.contract_limits import BIAS, MAX_CHOICES, MAX_MODEL_CHARACTERS, MAX_STOP_CHARACTERS, MAX_STOPS, SAMPLING
 from mesh.errors import InvalidArgument
 
 _INT32: Final = 2**31 - 1
-MAX_CHOICES: Final = 32
-MAX_STOPS: Final = 16
 
-Model = Annotated[str, Meta(min_length=1, max_length=256, description="A model's public name, as /v1/models has it.")]
-Temperature = Annotated[float, Meta(ge=0, le=2, description="0 always takes the likeliest token.")]
-TopP = Annotated[float, Meta(gt=0, le=1, description="Draw from the likeliest tokens of this mass together.")]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+def _within(name: str, description: str | None = None) -> Meta:
+    """The contract's limit of a field, in a type's terms."""
+    limit = SAMPLING[name]
+    high = None if limit.high == math.inf else limit.high
+    if limit.above:
+        return Meta(gt=limit.low, le=high, description=description)
+    return Meta(ge=limit.low, le=high, description=description)
+
+
+Model = Annotated[
+    str, Meta(min_length=1, max_length=MAX_MODEL_CHARACTERS, description="A model's public name, as /v1/models has it.")
+]
+Temperature = Annotated[float, _within("temperature", "0 always takes the likeliest token.")]
+TopP = Annotated[float, _within("top_p", "Draw from the likeliest tokens of this mass together.")]
 TokenCount = Annotated[int, Meta(ge=1, le=_INT32)]
 TokenId = Annotated[int, Meta(ge=0, le=_INT32)]
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES, description="Answers wanted.")]
-StopString = Annotated[str, Meta(min_length=1, max_length=1024)]
+StopString = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Stop = StopString | Annotated[list[StopString], Meta(max_length=MAX_STOPS)]
-Bias = Annotated[float, Meta(ge=-100, le=100)]
+Bias = Annotated[float, Meta(ge=BIAS.low, le=BIAS.high)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, description="Same seed, same text.")]
 TopK = Annotated[int, Meta(ge=0, le=_INT32, description="Draw from so many tokens; 0 is off.")]
-Repetition = Annotated[float, Meta(gt=0, le=10, description="1 is off.")]
+Repetition = Annotated[float, _within("repetition_penalty", "1 is off.")]
 Metadata = Annotated[dict[str, str], Meta(max_length=16)]
 
 
@@ -49,12 +60,12 @@ class CommonRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     n: Choices | None = None
     stop: Stop | None = None
     seed: Seed | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
+    presence_penalty: Annotated[float, _within("presence_penalty")] | None = None
+    frequency_penalty: Annotated[float, _within("frequency_penalty")] | None = None
     logit_bias: dict[TokenId, Bias] | None = None
     user: Annotated[str, Meta(max_length=512)] | None = None
     top_k: Annotated[TopK | None, OURS] = None
-    min_p: Annotated[Annotated[float, Meta(ge=0, le=1)] | None, OURS] = None
+    min_p: Annotated[Annotated[float, _within("min_p")] | None, OURS] = None
     repetition_penalty: Annotated[Annotated[float, Meta(gt=0, le=10)] | None, OURS, Meta(description="1 is off.")] = (
         None
     )

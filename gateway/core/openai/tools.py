@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.core.openai.effects import NO_EFFECT
-from gateway.core.text_checks import MAX_SCHEMA_DEPTH
 from headrace.common.v1 import chat_pb2
+from mesh.contract_limits import FUNCTION_NAME, MAX_SCHEMA_DEPTH
 from mesh.errors import InvalidArgument
 
-FunctionName = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+FunctionName = Annotated[str, Meta(pattern=FUNCTION_NAME)]
 
 
 class FunctionDefinition(Struct, forbid_unknown_fields=True):

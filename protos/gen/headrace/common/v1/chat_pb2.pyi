@@ -118,7 +118,7 @@ class ToolCall(_message.Message):
     id: _builtins.str
     name: _builtins.str
     arguments_json: _builtins.str
-    """The arguments as JSON text, exactly as the model wrote them."""
+    """The arguments as JSON text, exactly as the model wrote them; at most 64 levels."""
     def __init__(
         self,
         *,
@@ -147,7 +147,7 @@ class Message(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     role: Global___Role.ValueType
     name: _builtins.str
-    """The participant's name, if the caller gave one."""
+    """The participant's name, if the caller gave one; at most 256 characters."""
     tool_call_id: _builtins.str
     """Set on tool messages: the call that this message answers."""
     @_builtins.property
@@ -185,12 +185,13 @@ class Tool(_message.Message):
     STRICT_FIELD_NUMBER: _builtins.int
     PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """1 to 64 letters, digits, _ and -."""
     description: _builtins.str
     strict: _builtins.bool
     """The arguments must follow the schema."""
     parameters_json: _builtins.str
-    """JSON Schema of the arguments, as JSON text: arguments are written in the order in which it lists them. Empty here
-    and above means that there are none.
+    """JSON Schema of the arguments, as JSON text: arguments are written in the order in which it lists them; at most
+    24 levels. Empty here and above means that there are none.
     """
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
@@ -271,9 +272,13 @@ class ChatPrompt(_message.Message):
     parallel_tool_calls: _builtins.bool
     """Unset means yes where the model allows it."""
     @_builtins.property
-    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]: ...
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
+        """At most 8192."""
+
     @_builtins.property
-    def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]: ...
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
+        """At most 128."""
+
     @_builtins.property
     def tool_choice(self) -> Global___ToolChoice: ...
     def __init__(

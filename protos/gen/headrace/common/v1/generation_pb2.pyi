@@ -200,7 +200,7 @@ class Sampling(_message.Message):
     top_p: _builtins.float
     """Nucleus mass, in (0, 1]."""
     top_k: _builtins.int
-    """0 means off."""
+    """0 or more; 0 means off."""
     min_p: _builtins.float
     """Share of the best token's probability, in [0, 1]."""
     presence_penalty: _builtins.float
@@ -208,13 +208,13 @@ class Sampling(_message.Message):
     frequency_penalty: _builtins.float
     """Range -2 to 2."""
     repetition_penalty: _builtins.float
-    """Above 0; 1 is off."""
+    """Above 0, up to 10; 1 is off."""
     seed: _builtins.int
     """Same seed, same text, whatever else is in the batch."""
     max_tokens: _builtins.int
     """Tokens to produce at most; unset means up to the end of the context."""
     n: _builtins.int
-    """Answers wanted; 0 means 1."""
+    """Answers wanted, at most 32; 0 means 1."""
     logprobs: _builtins.bool
     """Give each token's log probability."""
     top_logprobs: _builtins.int
@@ -227,7 +227,7 @@ class Sampling(_message.Message):
 
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Strings that end the answer and are not part of it; at most 16."""
+        """Strings that end the answer and are not part of it; at most 16, each of 1 to 1024 characters."""
 
     @_builtins.property
     def response_format(self) -> _chat_pb2.ResponseFormat: ...
@@ -333,7 +333,7 @@ class Generation(_message.Message):
     ADAPTER_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """At the gateway and the router a model's public name, at a node the deployment's own."""
+    """At the gateway and the router a model's public name, at a node the deployment's own; 1 to 256 characters."""
     adapter: _builtins.str
     """A LoRA adapter that the node has loaded; empty means none."""
     @_builtins.property
