@@ -26,8 +26,11 @@ def fault_of(text: str, max_depth: int = MAX_JSON_DEPTH) -> str | None:
     """
     if lone_surrogate(text):
         return "holds half of an escaped surrogate pair, which is no character"
+    if len(text) <= max_depth:
+        # Most arguments are a line.
+        return None
     raw = text.encode()
-    digits = _NUMBER.search(raw) is not None
+    digits = len(raw) >= _MAX_DIGITS and _NUMBER.search(raw) is not None
     if not digits and raw.count(b"[") + raw.count(b"{") <= max_depth:
         return None
     bare = _STRING.sub(b"", raw)
@@ -40,7 +43,7 @@ def fault_of(text: str, max_depth: int = MAX_JSON_DEPTH) -> str | None:
 
 def lone_surrogate(text: str) -> bool:
     """Whether an escape in it is half of a character: one of a UTF-16 pair without the other."""
-    if _ESCAPED.search(text) is None:
+    if "\\u" not in text or _ESCAPED.search(text) is None:
         return False
     # An escaped backslash before a "u" makes no escape of it.
     return _ESCAPED.search(_PAIR.sub("", text.replace("\\\\", "  "))) is not None

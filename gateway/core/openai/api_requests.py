@@ -7,6 +7,7 @@ from typing import ClassVar, Final, Protocol
 
 from gateway.core.openai.answer import Disclosed, Heading, NameModel, Usage
 from gateway.core.openai.chat_answer import ChatAnswer, ChatStream
+from gateway.core.openai.chat_messages import AssistantMessage, ChatMessage, ToolMessage
 from gateway.core.openai.chat_request import ChatCompletionRequest, to_generation
 from gateway.core.openai.completion_answer import CompletionAnswer, CompletionStream
 from gateway.core.openai.completion_request import CompletionRequest, echoes, to_generations
@@ -20,6 +21,10 @@ from mesh.errors import InvalidArgument
 
 _CHAT: Final = Decoder(ChatCompletionRequest)
 _COMPLETION: Final = Decoder(CompletionRequest)
+
+
+def _holds_json(message: ChatMessage) -> bool:
+    return isinstance(message, ToolMessage) or (isinstance(message, AssistantMessage) and bool(message.tool_calls))
 
 
 class Answer(Protocol):
@@ -105,7 +110,9 @@ class ChatApiRequest:
         request = _CHAT.decode(body)
         generation = to_generation(request)
         try:
-            check_texts(generation)
+            # Most requests hold no JSON in strings, and looking for it would cost them more than decoding does.
+            if request.tools or request.response_format or any(map(_holds_json, request.messages)):
+                check_texts(generation)
         except InvalidArgument as error:
             raise callers_error(error, cls.prompt_field) from error
         return cls(request, [generation])
