@@ -38,7 +38,8 @@ class Constraint:
 
     kind: ConstraintKind
     source: str = ""
-    # Of a structural tag: what its schemas, expressions and grammars are called in the contract, in their order.
+    # What it is called in the contract; of a structural tag, each of the schemas, expressions and grammars in it, in
+    # their order.
     places: tuple[str, ...] = ()
 
 

@@ -155,7 +155,7 @@ def _constraint(sampling: Sampling, info: EngineInfo) -> Constraint | None:
         message = f"engine {info.engine!r} cannot hold an answer to it"
         raise RequestError(f"{_SAMPLING}.response_format.{form}", message, reason="UNSUPPORTED_CONSTRAINT")
     source = "" if kind is ConstraintKind.JSON_OBJECT else getattr(sampling.response_format, form)
-    return Constraint(kind, source)
+    return Constraint(kind, source, (f"{_SAMPLING}.response_format.{form}",))
 
 
 def _with_tools(chat: ChatPrompt, response: Constraint | None, info: EngineInfo, text: TextModel) -> Constraint | None:

@@ -86,7 +86,7 @@ def param_of(field: str | None, prompt: str, max_tokens: str) -> str | None:
     if field is None or field == f"{_SAMPLING}max_tokens":
         return max_tokens if field else None
     if field.startswith(f"{_SAMPLING}response_format"):
-        return "response_format"
+        return "response_format" + (".json_schema.schema" if field.endswith(".json_schema") else "")
     if field.startswith(_SAMPLING):
         return field.removeprefix(_SAMPLING)
     if field.startswith(_CHAT):

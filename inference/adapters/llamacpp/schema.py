@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from inference.core.constraints.checking import check
+from inference.core.constraints.schema.keywords import RESTRICTING
+from inference.core.constraints.string_formats import FORMATS
+from inference.core.port import Constraint, ConstraintKind, UnsupportedConstraint
 from inference.core.tool_calls.documents import read_json
 
 _TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
-_ANNOTATIONS = frozenset({"title", "description", "default", "examples", "$schema", "$id", "$comment"})
 # Keywords whose values are schemas: one, a list of them, or named ones.
 _ONE = frozenset({"items", "additionalProperties"})
 _MANY = frozenset({"anyOf", "prefixItems"})
@@ -57,6 +60,11 @@ def parse_schema(source: str) -> dict[str, Any]:
     if not isinstance(schema, dict):
         raise SchemaError("not an object")
     _check(schema, "#", schema, 0)
+    try:
+        check(Constraint(ConstraintKind.JSON_SCHEMA, source))
+    except UnsupportedConstraint as error:
+        # Contradictions, and references that lead back to themselves: nothing could be drawn.
+        raise SchemaError(str(error)) from error
     return schema
 
 
@@ -88,8 +96,13 @@ def _check_leaf(keyword: str, value: Any, here: str, root: dict[str, Any]) -> No
         fits, wanted = _LEAVES[keyword]
         if not fits(value):
             raise SchemaError(f"{here}: not {wanted}")
-    elif keyword not in _ANNOTATIONS:
+    elif keyword in RESTRICTING and not _says_nothing(keyword, value):
         raise SchemaError(f"{here}: this keyword is not supported")
+
+
+def _says_nothing(keyword: str, value: Any) -> bool:
+    """Whether the value makes the keyword an annotation."""
+    return (keyword == "format" and value not in FORMATS) or (keyword == "uniqueItems" and value is False)
 
 
 def _check_reference(value: Any, here: str, root: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ The life of a constraint:
    schema by way of the alternatives that it comes to, `structural_tags` rules of all tools at once. `numbers` and
    `string_formats` know how JSON writes what lies within bounds. What could not be held to is refused by its place.
 4. What the vocabulary cannot write (`writable`) and what comes to no end is left out of the rules (`rules`); a
-   constraint of which nothing is left is refused, so that no mask of a step is ever empty.
+   constraint of which nothing is left is refused, so that no mask of a step is ever empty, and so is one whose rules
+   repeat themselves before anything is written (`left_recursion`).
 5. What compiling would cost is judged from the rules: `cost`.
 6. `adapters/torch/constraints/compiler.py` hands the rules to xgrammar in its notation, `mask_probe.py` tries how long
    masks take, and each answer steps through the grammar in `grammars_in_use.py`: a mask of allowed tokens before each

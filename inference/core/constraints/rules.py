@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from .left_recursion import repeats_itself
 from .regex.characters import CharSet
 from .regex.json_text import written
 from .regex.parsing import NotHeldTo
-from .regex.tree import NEVER, Alt, Cat, Chars, Node, Pattern, Ref, Rep, alt, cat, rep
+from .regex.tree import NEVER, Alt, Cat, Chars, Node, Ref, Rep, alt, cat, rep
 
-# Repetitions of one class beyond this are counted by the matcher, which takes one place however long they become.
+# Repetitions of one class beyond this are rules of their own, written out or counted by the matcher.
 COUNTED_FROM = 4
+# How far such repetitions are written out: as far as the cost allows, because the masks of counted ones take longer.
+WRITTEN_OUT = (128, 16, COUNTED_FROM)
 # Of an expression, when all other repetitions are written out, and of one such repetition.
 MAX_PLACES, MAX_COUNT = 256, 128
+_ASCII = 0x7F
+# What follows a chain is repeated in each of its rules up to so many characters.
+_SHORT = 24
 _IN_CLASS = {ord(character): "\\" + character for character in "]\\-^["}
 
 
@@ -52,9 +59,9 @@ class Rules:
         """The rules that some text satisfies."""
         return _ending(self.named)
 
-    def written(self) -> str:
-        """In the compiler's notation."""
-        return _Writer().all(self)
+    def written(self, written_out: int = WRITTEN_OUT[0]) -> str:
+        """In the compiler's notation; longer repetitions of one class are counted by the matcher."""
+        return _Writer(written_out).all(self)
 
 
 def checked(rules: Rules, writable: CharSet) -> Rules:
@@ -64,6 +71,9 @@ def checked(rules: Rules, writable: CharSet) -> Rules:
     left = Rules({name: written(body, writable) for name, body in rules.named.items()}, rules.root).pruned()
     if left.root not in left.named:
         raise NotHeldTo("needs a character that no token of this model can write")
+    repeated = repeats_itself(left.named)
+    if repeated is not None:
+        raise NotHeldTo(f"rule {repeated[:80]!r} repeats itself a counted number of times before anything is written")
     return left
 
 
@@ -75,7 +85,7 @@ def references(node: Node) -> Iterator[str]:
         case Cat() | Alt():
             for part in node.parts:
                 yield from references(part)
-        case Rep() | Pattern():
+        case Rep():
             yield from references(node.node)
         case Chars():
             pass
@@ -99,7 +109,7 @@ def _ending(named: Mapping[str, Node]) -> set[str]:
 
 def _ends(node: Node, ending: set[str]) -> bool:
     match node:
-        case Chars() | Pattern():
+        case Chars():
             return True
         case Ref():
             return node.name in ending
@@ -121,7 +131,7 @@ def _without(node: Node, ending: set[str]) -> Node:
             return alt(_without(part, ending) for part in node.parts)
         case Rep():
             return rep(_without(node.node, ending), node.low, node.high)
-        case Chars() | Pattern():
+        case Chars():
             return node
 
 
@@ -140,13 +150,15 @@ def _direct(node: Node, named: Mapping[str, Node]) -> Node:
             return alt(_direct(part, named) for part in node.parts)
         case Rep():
             return rep(_direct(node.node, named), node.low, node.high)
-        case Chars() | Pattern():
+        case Chars():
             return node
 
 
 class _Writer:
-    def __init__(self) -> None:
+    def __init__(self, written_out: int) -> None:
+        self._written_out = written_out
         self._lines: list[str] = []
+        self._chains = 0
         self._counted: dict[tuple[CharSet, int, int], str] = {}
 
     def all(self, rules: Rules) -> str:
@@ -167,7 +179,10 @@ class _Writer:
             return self._item(node)
         parts: list[str] = []
         text = ""
-        for part in node.parts:
+        for i, part in enumerate(node.parts):
+            if self._is_chain(part):
+                parts += [_quoted(text)] if text else []
+                return " ".join([*parts, self._chain(part, node.parts[i + 1 :])])
             single = _single(part)
             if single is None:
                 parts += [_quoted(text)] if text else []
@@ -184,8 +199,6 @@ class _Writer:
                 return _class(node.of) if single is None else _quoted(single)
             case Ref():
                 return node.name
-            case Pattern():
-                return self._item(node.node)
             case Cat() if not node.parts:
                 return '""'
             case Cat() | Alt():
@@ -211,13 +224,48 @@ class _Writer:
             case low, high:
                 return f"{inner}{{{low},{high}}}"
 
+    def _is_chain(self, node: Node) -> bool:
+        """Whether it is a repetition of one class, written out, that the compiler's automata are not exact for."""
+        if not isinstance(node, Rep) or not isinstance(node.node, Chars):
+            return False
+        return COUNTED_FROM < (node.high or 0) <= self._written_out and node.node.of[-1][1] > _ASCII
+
+    def _chain(self, node: Node, rest: tuple[Node, ...]) -> str:
+        """A rule for each time that the class comes, with what follows in it: what goes beyond a rule is slow."""
+        assert isinstance(node, Rep)
+        assert isinstance(node.node, Chars)
+        self._chains += 1
+        name, high, of = f"chain_{self._chains}", node.high or 0, _class(node.node.of)
+        after = self._row(cat(rest))
+        if len(after) > _SHORT:
+            self._lines.append(f"{name}_rest ::= {after}")
+            after = f"{name}_rest"
+        for i in range(node.low, high):
+            self._lines.append(f"{name}_{i} ::= {after} | {of} {name}_{i + 1}")
+        self._lines.append(f"{name}_{high} ::= {after}")
+        return " ".join([*[of] * node.low, f"{name}_{node.low}"])
+
     def _counted_rule(self, of: CharSet, low: int, high: int) -> str:
         key = (of, low, high)
         if key not in self._counted:
             name = self._counted[key] = f"counted_{len(self._counted)}"
-            body = " ".join([_class(of)] * low + [f"{_class(of)}*"])
-            self._lines.append(f"{name}[max_chars={high}] ::= {body}")
+            if high <= self._written_out and of[-1][1] <= _ASCII:
+                self._lines.append(f"{name} ::= Regex({json.dumps(_regex(of, low, high))})")
+            else:
+                body = " ".join([_class(of)] * low + [f"{_class(of)}*"])
+                self._lines.append(f"{name}[max_chars={high}] ::= {body}")
         return self._counted[key]
+
+
+def _regex(of: CharSet, low: int, high: int) -> str:
+    """A repetition of a class of ASCII as an expression."""
+
+    def one(code: int) -> str:
+        plain = chr(code).isalnum() or chr(code) == " "
+        return chr(code) if plain else f"\\x{code:02x}"
+
+    members = "".join(one(a) if a == b else f"{one(a)}-{one(b)}" for a, b in of)
+    return f"[{members}]{{{low},{high}}}"
 
 
 def _dispatched(free: FreeText) -> str:

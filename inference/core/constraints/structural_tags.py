@@ -15,10 +15,9 @@ from inference.core.port import UnsupportedConstraint
 
 from .grammar_notation import parse_grammar
 from .regex.characters import CharSet
-from .regex.json_text import written
 from .regex.parsing import NotHeldTo, parse
 from .regex.tree import Node, Ref, alt, cat, literal, renamed, rep
-from .rules import FreeText, Rules
+from .rules import FreeText, Rules, checked
 from .schema.grammar import SchemaRules
 from .schema.keywords import decoded
 
@@ -91,14 +90,14 @@ class _Tags:
         return self._schemas.add(decoded(schema))
 
     def _regex(self, source: str) -> Node:
-        return written(parse(source).whole, self._writable)
+        return checked(Rules({"root": parse(source).whole}), self._writable).named["root"]
 
     def _grammar(self, source: str) -> Node:
         """A grammar's root, its rules under names of their own."""
         self._grammars += 1
-        rules = parse_grammar(source)
+        rules = checked(parse_grammar(source), self._writable)
         for name, body in rules.named.items():
-            self._schemas.named[self._name(name)] = renamed(written(body, self._writable), self._name)
+            self._schemas.named[self._name(name)] = renamed(body, self._name)
         return Ref(self._name(rules.root))
 
     def _name(self, name: str) -> str:

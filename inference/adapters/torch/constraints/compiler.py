@@ -16,7 +16,7 @@ from inference.core.constraints.cost import walks
 from inference.core.constraints.grammar_notation import parse_grammar
 from inference.core.constraints.regex.parsing import NotHeldTo, parse
 from inference.core.constraints.regex.tree import Ref
-from inference.core.constraints.rules import Rules, checked
+from inference.core.constraints.rules import WRITTEN_OUT, Rules, checked
 from inference.core.constraints.schema.grammar import SchemaRules, schema_rules
 from inference.core.constraints.schema.keywords import read_json
 from inference.core.constraints.structural_tags import tag_rules
@@ -56,10 +56,13 @@ class Compiler:
             raise UnsupportedConstraint(f"the {kind.value} has {len(source)} characters; at most {MAX_SOURCE_CHARS}")
         try:
             return self._judged(self._rules(constraint))
+        except UnsupportedConstraint as error:
+            raise UnsupportedConstraint(str(error), error.place or _place(constraint)) from error
         except NotHeldTo as error:
-            raise UnsupportedConstraint(f"{kind.value}: {error}") from error
+            raise UnsupportedConstraint(f"{kind.value}: {error}", _place(constraint)) from error
         except (RuntimeError, ValueError) as error:
-            raise UnsupportedConstraint(f"{kind.value}: {_LOCATION.sub('', str(error)).strip()}") from error
+            message = f"{kind.value}: {_LOCATION.sub('', str(error)).strip()}"
+            raise UnsupportedConstraint(message, _place(constraint)) from error
 
     def _rules(self, constraint: Constraint) -> Rules:
         """The constraint's rules, without what no answer could come to an end with."""
@@ -79,18 +82,26 @@ class Compiler:
 
     def _judged(self, rules: Rules) -> xgrammar.CompiledGrammar:
         """The grammar compiled, when that and its masks take a bounded time: neither can be interrupted."""
-        taken = walks(rules, self._share)
-        if taken > MAX_WALKS:
+        for written_out in WRITTEN_OUT:
+            taken = walks(rules, self._share, written_out)
+            if taken <= MAX_WALKS:
+                break
+        else:
             raise NotHeldTo(
                 f"is too large: compiling it would walk the vocabulary {taken:.0f} times, at most {MAX_WALKS}; "
                 "use fewer repetitions of many characters, or lower counts"
             )
-        text = rules.written()
+        text = rules.written(written_out)
         if len(text) > MAX_GRAMMAR_CHARS:
             raise NotHeldTo(f"becomes a grammar of {len(text)} characters; at most {MAX_GRAMMAR_CHARS}")
         made = xgrammar.Grammar.from_ebnf(text)
         self._probe.check(made)
         return self._compiler.compile_grammar(made)
+
+
+def _place(constraint: Constraint) -> str:
+    """Where it stands; nothing of several."""
+    return constraint.places[0] if len(constraint.places) == 1 else ""
 
 
 class GrammarState:

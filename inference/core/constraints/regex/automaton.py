@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from .characters import CharSet, has, intersection
-from .tree import Alt, Cat, Chars, Node, Pattern, Ref, Rep
+from .tree import Alt, Cat, Chars, Node, Ref, Rep
 
 # Of an automaton, and pairs of states that are looked at before two are said to overlap.
 MAX_STATES, MAX_PAIRS = 4_000, 20_000
@@ -98,8 +98,6 @@ class Automaton:
                 return end
             case Rep():
                 return self._repeated(node, at)
-            case Pattern():
-                return self._add(node.node, at)
             case Ref():
                 raise TooLarge("rules have no automaton")
 

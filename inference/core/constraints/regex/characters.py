@@ -81,3 +81,13 @@ OTHER_SPACE = union(
     of("\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff"), ((0x2000, 0x200B), (0x180E, 0x180E))
 )
 LINE_ENDS = of("\n\r\u2028\u2029\x85")
+# What an escape with a letter stands for, and the dot.
+SHORTHAND: dict[str, CharSet] = {
+    "d": DIGITS,
+    "w": WORD,
+    "s": ASCII_SPACE,
+    "D": complement(DIGITS),
+    "W": complement(WORD),
+    "S": complement(union(ASCII_SPACE, OTHER_SPACE)),
+}
+NO_LINE_END = complement(LINE_ENDS)

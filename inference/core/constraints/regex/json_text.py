@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import characters
 from .characters import CharSet
-from .tree import NEVER, Alt, Cat, Chars, Node, Pattern, Ref, Rep, alt, cat, chars, literal, rep
+from .tree import NEVER, Alt, Cat, Chars, Node, Ref, Rep, alt, cat, chars, literal, rep
 
 # Characters that JSON writes with a backslash and a letter; all other control characters need a code, which nobody
 # means by a pattern: they are left out.
@@ -31,7 +31,7 @@ def as_json(node: Node, writable: CharSet, counted: int) -> Node:
                 raw = _raw(node.node.of, writable)
                 inner = raw if raw != NEVER else inner
             return rep(inner, node.low, node.high)
-        case Pattern() | Ref():
+        case Ref():
             return node
 
 
@@ -46,7 +46,7 @@ def written(node: Node, writable: CharSet) -> Node:
             return alt(written(part, writable) for part in node.parts)
         case Rep():
             return rep(written(node.node, writable), node.low, node.high)
-        case Pattern() | Ref():
+        case Ref():
             return node
 
 

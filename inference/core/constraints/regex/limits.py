@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .tree import EMPTY, NEVER, Alt, Cat, Chars, Node, Pattern, Ref, Rep, alt, cat, lengths, rep
+from .tree import EMPTY, NEVER, Alt, Cat, Chars, Node, Ref, Rep, alt, cat, lengths, rep
 
 
 def within(node: Node, low: int, high: int | None) -> Node:
@@ -33,7 +33,7 @@ def _at_most(node: Node, high: int, greedy: bool) -> Node:
             return _shared(node, high, greedy)
         case Rep():
             return _fewer(node, high, greedy)
-        case Chars() | Ref() | Pattern():
+        case Chars() | Ref():
             return node
 
 
@@ -84,7 +84,7 @@ def _at_least(node: Node, low: int) -> Node:
             return _raised(node, low)
         case Rep():
             return _more(node, low)
-        case Chars() | Ref() | Pattern():
+        case Chars() | Ref():
             return node
 
 

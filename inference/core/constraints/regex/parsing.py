@@ -26,15 +26,6 @@ _GROUP = re.compile(r"\(\?(?::|P?<[A-Za-z_$]\w*>)")
 _LOOKING = {"(?=": "looking ahead", "(?!": "looking ahead", "(?<=": "looking behind", "(?<!": "looking behind"}
 _CODE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\})")
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v"}
-_SHORTHAND: dict[str, CharSet] = {
-    "d": characters.DIGITS,
-    "w": characters.WORD,
-    "s": characters.ASCII_SPACE,
-    "D": characters.complement(characters.DIGITS),
-    "W": characters.complement(characters.WORD),
-    "S": characters.complement(characters.union(characters.ASCII_SPACE, characters.OTHER_SPACE)),
-}
-_ANY = characters.complement(characters.LINE_ENDS)
 
 
 class NotHeldTo(ValueError):
@@ -137,7 +128,7 @@ class _Parser:
             items.append(Anchor(end=character == "$"))
         elif character == ".":
             self._at += 1
-            items.append(chars(_ANY))
+            items.append(chars(characters.NO_LINE_END))
         elif character == "\\":
             items.append(chars(self._escape()))
         elif character in "*+?":
@@ -221,8 +212,8 @@ class _Parser:
             return self._coded(found)
         what = self._source[self._at + 1 : self._at + 2]
         self._at += 2
-        if what in _SHORTHAND and what:
-            return _SHORTHAND[what]
+        if what in characters.SHORTHAND and what:
+            return characters.SHORTHAND[what]
         if what in _CONTROL and what:
             return characters.of(_CONTROL[what])
         if what == "0" and not self._source[self._at : self._at + 1].isdigit():

@@ -46,14 +46,7 @@ class Ref:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """An expression within a grammar: made into an automaton where it is small."""
-
-    node: Node
-
-
-Node: TypeAlias = Chars | Cat | Alt | Rep | Ref | Pattern
+Node: TypeAlias = Chars | Cat | Alt | Rep | Ref
 EMPTY = Cat(())
 NEVER = Alt(())
 
@@ -128,7 +121,7 @@ def lengths(node: Node) -> tuple[int, int | None]:
         case Rep():
             low, high = lengths(node.node)
             return low * node.low, None if high is None or node.high is None else high * node.high
-        case Pattern() | Ref():
+        case Ref():
             return 0, None
 
 
@@ -153,8 +146,6 @@ def places(node: Node, single: int | None = None) -> int:
             if isinstance(node.node, Chars) and single is not None and times > single:
                 return max(1, node.low)
             return places(node.node, single) * times
-        case Pattern():
-            return places(node.node, single)
         case Ref():
             return 0
 
@@ -170,5 +161,5 @@ def renamed(node: Node, name: Callable[[str], str]) -> Node:
             return alt(renamed(part, name) for part in node.parts)
         case Rep():
             return rep(renamed(node.node, name), node.low, node.high)
-        case Chars() | Pattern():
+        case Chars():
             return node

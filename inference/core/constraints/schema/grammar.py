@@ -13,7 +13,7 @@ from ..numbers import MAX_MULTIPLE, decimals, digits, multiples, remainders
 from ..regex import characters
 from ..regex.characters import CharSet, intersection
 from ..regex.json_text import RAW, SHORT
-from ..regex.tree import EMPTY, NEVER, Node, Pattern, Ref, alt, cat, chars, literal, optional, rep
+from ..regex.tree import EMPTY, NEVER, Node, Ref, alt, cat, chars, literal, optional, rep
 from ..rules import Rules
 from .arrays import array
 from .branches import All, Branch
@@ -87,7 +87,7 @@ def _shared(writable: CharSet) -> dict[str, Node]:
         "text_rest": alt([quote, cat([chars(raw), _REST]), cat([escape, _REST])]),
         "name_rest": cat([rep(chars(raw), 0, None), quote]),
         "value": alt([_TEXT, Ref("number"), _OBJECT, _ARRAY, literal("true"), literal("false"), literal("null")]),
-        "number": Pattern(decimals_anyhow()),
+        "number": decimals_anyhow(),
         "object": cat(
             [literal("{"), _WHITE, optional(cat([entry, rep(cat([separator, entry]), 0, None), _WHITE])), literal("}")]
         ),
@@ -191,7 +191,7 @@ class _Document:
         made = decimals(branch.bounds, whole=whole) if branch.multiple is None else self._multiple(branch)
         if made == NEVER:
             raise refuse("minimum", branch.place, "no number of the type lies between it and the maximum")
-        return self._rules.rule_of(Pattern(made) if branch.multiple is None else made)
+        return self._rules.rule_of(made)
 
     def _multiple(self, branch: Branch) -> Node:
         of, bounds = branch.multiple or Decimal(1), branch.bounds

@@ -174,6 +174,10 @@ _SHAPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+# Every keyword that an answer has to heed; others are annotations.
+RESTRICTING = REFUSED | _SHAPES.keys()
+
+
 def check_shapes(schema: dict[str, Any], place: str) -> None:
     """Raise UnsupportedConstraint for keywords that an answer cannot be held to, or whose values are none."""
     for keyword, value in schema.items():

@@ -9,7 +9,7 @@ from ..regex.automaton import Automaton, TooLarge
 from ..regex.characters import CharSet
 from ..regex.json_text import as_json
 from ..regex.parsing import Expression, NotHeldTo, parse
-from ..regex.tree import EMPTY, NEVER, Node, Pattern, Ref, alt, cat, literal, rep
+from ..regex.tree import EMPTY, NEVER, Node, Ref, alt, cat, literal, rep
 from ..rules import COUNTED_FROM
 from .branches import ANYTHING, All, Branch, joined
 from .fitting import fits, matches
@@ -134,7 +134,7 @@ def _patterned(branch: Branch, context: Context) -> Node:
         if made == NEVER:
             raise refuse("patternProperties", branch.place, "needs a character that no token of this model can write")
         check_size("patternProperties", made, branch.place)
-        key = cat([literal('"'), Pattern(made) if made != EMPTY else EMPTY, literal('":')])
+        key = cat([literal('"'), made, literal('":')])
         found.append(cat([key, context.white, context.rule(schemas)]))
     return alt(found)
 

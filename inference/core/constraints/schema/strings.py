@@ -9,7 +9,7 @@ from ..regex.characters import CharSet, intersection
 from ..regex.json_text import RAW, as_json
 from ..regex.limits import within
 from ..regex.parsing import NotHeldTo, parse
-from ..regex.tree import EMPTY, NEVER, Alt, Cat, Chars, Node, Pattern, Ref, Rep, alt, cat, chars, literal, places, rep
+from ..regex.tree import NEVER, Alt, Cat, Chars, Node, Ref, Rep, alt, cat, chars, literal, places, rep
 from ..rules import COUNTED_FROM, MAX_COUNT, MAX_PLACES
 from ..string_formats import FORMATS, format_tree
 from .branches import Branch
@@ -38,7 +38,7 @@ def string(branch: Branch, writable: CharSet, shared: Node, rest: Node) -> Node:
 
 
 def _held(inner: Node) -> Node:
-    return cat([literal('"'), Pattern(inner) if inner != EMPTY else EMPTY, literal('"')])
+    return cat([literal('"'), inner, literal('"')])
 
 
 def content(branch: Branch, writable: CharSet) -> Node:
@@ -91,8 +91,6 @@ def group_count(node: Node) -> int:
             return 0 if single else max(node.low, node.high or 0, group_count(node.node))
         case Cat() | Alt():
             return max(map(group_count, node.parts), default=0)
-        case Pattern():
-            return group_count(node.node)
         case Chars() | Ref():
             return 0
 

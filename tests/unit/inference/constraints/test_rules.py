@@ -117,6 +117,28 @@ def test_what_comes_to_no_end_is_refused(grammar):
         checked(parse_grammar(grammar), ALL)
 
 
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        "root ::= root{0,90000}",
+        'root ::= "" root {2} {0,90000}',
+        'root ::= a | "x"\na ::= "y"? (b "z"?){0,3}\nb ::= root?',
+        'root ::= root{2,} | "a"',
+    ],
+)
+def test_rules_that_repeat_themselves_before_anything_is_written_are_refused(grammar):
+    """Some ended the process in the compiler."""
+    with pytest.raises(NotHeldTo, match="repeats itself a counted number of times"):
+        checked(parse_grammar(grammar), ALL)
+
+
+@pytest.mark.parametrize(
+    "grammar", ['root ::= root "a" | "b"', 'root ::= ("a" root){0,90} | "b"', 'root ::= root* "a"']
+)
+def test_other_rules_may_begin_with_themselves(grammar):
+    assert "root" in checked(parse_grammar(grammar), ALL).named
+
+
 @pytest.mark.parametrize("grammar", [r'root ::= "\x04"', 'root ::= "é"', 'root ::= [à-ü] "a" | "é"'])
 def test_what_needs_characters_that_no_token_writes_is_refused(grammar):
     with pytest.raises(NotHeldTo, match="no token of this model can write"):

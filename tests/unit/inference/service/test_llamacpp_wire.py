@@ -57,6 +57,21 @@ def test_a_schema_that_is_not_kept_is_refused_by_place(schema: str, place: str) 
         parse_schema(schema)
 
 
+@pytest.mark.parametrize(
+    "schema", ['{"$ref": "#"}', '{"anyOf": [{"$ref": "#"}]}', '{"type": "integer", "minimum": 2, "maximum": 1}']
+)
+def test_a_schema_that_nothing_satisfies_is_refused(schema: str) -> None:
+    with pytest.raises(SchemaError, match=r"leads back to itself|no number"):
+        parse_schema(schema)
+
+
+def test_annotations_restrict_nothing() -> None:
+    made = (
+        '{"type": "integer", "x-a": 1, "format": "int32", "markdownDescription": "b", "readOnly": true, "example": 3}'
+    )
+    assert parse_schema(made) == json.loads(made)
+
+
 def test_a_schema_may_not_be_endless() -> None:
     with pytest.raises(SchemaError, match="deeper"):
         parse_schema('{"items":' * 80 + "{}" + "}" * 80)
