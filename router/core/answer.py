@@ -74,7 +74,9 @@ class Answer:
             self._given.without_finished(message)
         if self._joins is not None:
             message = self._joins.join(message)
-        self._finished.update(delta.index for delta in message.deltas if delta.finish_reason)
+        for delta in message.deltas:
+            if delta.finish_reason:
+                self._finished.add(delta.index)
         if message.HasField("summary"):
             if len(self._finished) < self._profile.choices:
                 error = StreamCut("the stream ended without every finish reason", reason="STREAM_CUT")

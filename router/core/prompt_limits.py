@@ -26,7 +26,7 @@ def check_prompt(prompt: chat_pb2.Prompt, profile: RequestProfile, context: int)
     if profile.prompt_tokens <= context and prompt.ByteSize() <= context:
         # Every token has at least one byte: most prompts need no closer look.
         return
-    texts = (prompt.text,) if kind == "text" else tuple(texts_of(prompt.chat))
+    texts = (prompt.text,) if kind == "text" else texts_of(prompt.chat)
     chars = sum(map(len, texts))
     if profile.prompt_tokens <= _CERTAIN * context and chars <= _LONGEST_TOKEN * context:
         return

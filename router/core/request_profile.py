@@ -61,8 +61,18 @@ def profile_of(request: router_pb2.GenerateRequest) -> RequestProfile:
     needs: set[Capability] = set()
     kind = prompt.WhichOneof("prompt")
     needs.add("chat" if kind == "chat" else "completion")
+    tools = False
     if kind == "chat":
-        _chat_needs(prompt.chat, needs)
+        chat = prompt.chat
+        texts = _read(chat, needs)
+        prompt_tokens = tokens_in(texts) + len(chat.messages) * _TOKENS_PER_TURN
+        tools = bool(chat.tools) and chat.tool_choice.mode != chat_pb2.ToolChoice.MODE_NONE
+        if tools:
+            needs.add("tools")
+    elif kind == "tokens":
+        prompt_tokens = len(prompt.tokens.token_ids)
+    else:
+        prompt_tokens = tokens_in((prompt.text,))
     structured = sampling.HasField("response_format") and bool(sampling.response_format.WhichOneof("format"))
     if structured:
         needs.add("json_schema")
@@ -74,13 +84,13 @@ def profile_of(request: router_pb2.GenerateRequest) -> RequestProfile:
         user=context.user,
         labels=request.labels,
         needs=frozenset(needs),
-        prompt_tokens=_prompt_tokens(prompt),
+        prompt_tokens=prompt_tokens,
         max_tokens=sampling.max_tokens,
         prefix=prefix_of(context.tenant, prompt),
         choices=max(1, sampling.n),
-        tools=kind == "chat" and _tools(prompt.chat),
+        tools=tools,
         structured=structured,
-        form=_form(generation),
+        form=_form(prompt.chat, tools=tools, wanted=sampling.response_format if structured else None),
         whole=request.delivery == router_pb2.DELIVERY_WHOLE,
     )
 
@@ -112,19 +122,9 @@ def question_of(generation: generation_pb2.Generation) -> str:
     return ""
 
 
-def _tools(chat: chat_pb2.ChatPrompt) -> bool:
-    return bool(chat.tools) and chat.tool_choice.mode != chat_pb2.ToolChoice.MODE_NONE
-
-
-def texts_of(chat: chat_pb2.ChatPrompt) -> Iterator[str]:
+def texts_of(chat: chat_pb2.ChatPrompt) -> list[str]:
     """All that a conversation's template writes out: its messages, the calls in them, and the tools' descriptions."""
-    for message in chat.messages:
-        for part in message.content:
-            yield part.text
-        for call in message.tool_calls:
-            yield call.name
-            yield call.arguments_json
-    yield from tool_texts_of(chat)
+    return _read(chat, set())
 
 
 def tool_texts_of(chat: chat_pb2.ChatPrompt) -> Iterator[str]:
@@ -135,33 +135,30 @@ def tool_texts_of(chat: chat_pb2.ChatPrompt) -> Iterator[str]:
         yield tool.parameters_json or (str(tool.parameters) if tool.HasField("parameters") else "")
 
 
-def _form(generation: generation_pb2.Generation) -> AnswerForm:
-    chat, wanted = generation.prompt.chat, generation.sampling.response_format
+def _form(chat: chat_pb2.ChatPrompt, *, tools: bool, wanted: chat_pb2.ResponseFormat | None) -> AnswerForm:
     modes = (chat_pb2.ToolChoice.MODE_REQUIRED, chat_pb2.ToolChoice.MODE_NAMED)
-    if _tools(chat) and chat.tool_choice.mode in modes:
+    if tools and chat.tool_choice.mode in modes:
         return AnswerForm.TOOL_CALL
-    kind = wanted.WhichOneof("format")
-    if not kind or (kind == "json_object" and not wanted.json_object):
+    if wanted is None:
         return AnswerForm.TEXT
-    return AnswerForm.JSON_OBJECT if kind == "json_object" else AnswerForm.CONSTRAINED
+    if wanted.WhichOneof("format") != "json_object":
+        return AnswerForm.CONSTRAINED
+    return AnswerForm.JSON_OBJECT if wanted.json_object else AnswerForm.TEXT
 
 
-def _prompt_tokens(prompt: chat_pb2.Prompt) -> int:
-    kind = prompt.WhichOneof("prompt")
-    if kind == "tokens":
-        return len(prompt.tokens.token_ids)
-    if kind == "text":
-        return tokens_in((prompt.text,))
-    return tokens_in(texts_of(prompt.chat)) + len(prompt.chat.messages) * _TOKENS_PER_TURN
-
-
-def _chat_needs(chat: chat_pb2.ChatPrompt, needs: set[Capability]) -> None:
-    """Add what a conversation needs. Calls in its history have to be written out by a template that knows them."""
-    if _tools(chat):
-        needs.add("tools")
+def _read(chat: chat_pb2.ChatPrompt, needs: set[Capability]) -> list[str]:
+    """The conversation's texts; adds what it needs. Calls in its history need a template that knows tools."""
+    texts: list[str] = []
     for message in chat.messages:
-        if message.tool_calls or message.role == chat_pb2.ROLE_TOOL:
-            needs.add("tools")
         for part in message.content:
+            texts.append(part.text)
             if part.HasField("image"):
                 needs.add("vision")
+        calls = message.tool_calls
+        if calls or message.role == chat_pb2.ROLE_TOOL:
+            needs.add("tools")
+            for call in calls:
+                texts += (call.name, call.arguments_json)
+    if chat.tools:
+        texts += tool_texts_of(chat)
+    return texts

@@ -17,6 +17,9 @@ from headrace.router.v1 import router_pb2
 # Of a long text only so much is looked at, in windows spread over all of it.
 _SAMPLE_CHARS: Final = 2048
 _WINDOWS: Final = 8
+# Of plain letters below this, a look costs more than it can tell: no context is so small.
+_SHORT_CHARS: Final = 1024
+_CHARS_PER_TOKEN: Final = 4
 # Longer runs of letters are no words, and are cut up into shorter pieces.
 _MAX_WORD: Final = 20
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -32,6 +35,8 @@ def tokens_in(texts: Iterable[str]) -> int:
     """About how many tokens the texts make together."""
     text = "\n".join(texts)
     length = len(text)
+    if length <= _SHORT_CHARS and text.isascii():
+        return length // _CHARS_PER_TOKEN
     if length <= _SAMPLE_CHARS:
         return round(_tokens(text))
     size = _SAMPLE_CHARS // _WINDOWS
