@@ -13,7 +13,7 @@ from router.core.catalog import Timers
 from router.core.fleet import Candidate
 from router.core.ports import NodeStream
 from router.core.prices import cost_of
-from router.core.token_estimate import tokens_of
+from router.core.token_estimate import tokens_of_delta
 
 # Why a deployment is asked, in the contract's own words.
 Cause: TypeAlias = "generation_pb2.AttemptCause.ValueType"
@@ -116,9 +116,10 @@ class Attempt:
             # A copy: what the caller is told may count other attempts as well.
             self._summary = generation_pb2.GenerationSummary()
             self._summary.CopyFrom(message.summary)
-        self._tokens += tokens_of(message)
         for delta in message.deltas:
-            self.token_ids += len(delta.token_ids)
+            count = len(delta.token_ids)
+            self.token_ids += count
+            self._tokens += count or tokens_of_delta(delta)
         return message
 
     def finish(self) -> None:

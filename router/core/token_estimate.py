@@ -47,10 +47,11 @@ def tokens_in(texts: Iterable[str]) -> int:
 
 def tokens_of(message: router_pb2.GenerateResponse) -> int:
     """How many tokens an answer's message carries: its token ids, or an estimate where a provider gives none."""
-    return sum([len(delta.token_ids) or _tokens_of(delta) for delta in message.deltas])
+    return sum([len(delta.token_ids) or tokens_of_delta(delta) for delta in message.deltas])
 
 
-def _tokens_of(delta: generation_pb2.ChoiceDelta) -> int:
+def tokens_of_delta(delta: generation_pb2.ChoiceDelta) -> int:
+    """An estimate, for a delta without token ids."""
     text = delta.text + delta.refusal + "".join([call.name + call.arguments_json for call in delta.tool_calls])
     # Most deltas are a token or two: their length says enough.
     return max(1, len(text) // 4 if text.isascii() else len(text)) if text else 0
