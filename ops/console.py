@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -23,10 +24,10 @@ def print_json(value: Any) -> None:
     out.file.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
-def print_failure(failure: Failure) -> None:
-    """What went wrong and what to do next, on stderr."""
-    err.print(Text.assemble(("error: ", "bold red"), failure.what))
-    err.print(Text.assemble(("  next: ", "bold"), failure.next_step))
+def print_failure(failure: Failure, typed: Callable[[str], str] = str) -> None:
+    """What went wrong and what to do next, on stderr; `typed` makes the commands in it those of this mesh."""
+    err.print(Text.assemble(("error: ", "bold red"), typed(failure.what)))
+    err.print(Text.assemble(("  next: ", "bold"), typed(failure.next_step)))
 
 
 def say(text: str) -> None:

@@ -16,6 +16,10 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 69
     # A defect, or a part that misbehaves.
     SOFTWARE = 70
+    # The system refused: a full disk, a folder that may not be written.
+    IO = 74
+    # SIGTERM, as a shell says it.
+    TERMINATED = 143
 
 
 class Failure(Exception):

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -17,6 +18,7 @@ from ops.failure import Failure
 from ops.local.probing import envoy_live, serving
 from ops.local.processes import CONTROL, EDGE
 from ops.local.supervisor import ProcessInfo, ProcessState, Supervisor
+from ops.refused_files import RefusedFile, refused_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,16 @@ class MeshStatus:
     # The snapshot's version; empty where the control plane does not answer.
     snapshot: str
     rows: tuple[Row, ...]
+    # Files that are not in force because something is wrong in them; those before them hold.
+    refused: tuple[RefusedFile, ...] = ()
 
     @property
     def healthy(self) -> bool:
-        """Whether every process is running and takes work."""
-        return all(row.well for row in self.rows)
+        """Whether every process is running and takes work, and every file is in force."""
+        return all(row.well for row in self.rows) and not self.refused
 
 
-async def mesh_status(stack: Stack, supervisor: Supervisor) -> MeshStatus:
+async def mesh_status(stack: Stack, supervisor: Supervisor, logs: Path) -> MeshStatus:
     """Ask everyone at the same time; who does not answer is left out. Raises Failure where no mesh is running."""
     infos, current, states, control, edge = await asyncio.gather(
         asyncio.to_thread(supervisor.processes),
@@ -88,7 +92,8 @@ async def mesh_status(stack: Stack, supervisor: Supervisor) -> MeshStatus:
     for info in sorted(infos, key=lambda info: _order(stack, info.name)):
         health, reason = _health(healths.get(info.name), own.get(info.name))
         rows.append(_row(info, services.get(info.name, info.name), health, reason, loads.get(info.name)))
-    return MeshStatus(stack.name, current.version, tuple(rows))
+    refused = await refused_files(stack, logs, current, states)
+    return MeshStatus(stack.name, current.version, tuple(rows), refused)
 
 
 async def _snapshot(stack: Stack) -> control_pb2.Snapshot:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
 
 from ops.failure import Failure
+from ops.invocation import Invocation
 from ops.local.supervisor import Supervisor
 from ops.state import StateDir
 
@@ -18,9 +18,14 @@ T = TypeVar("T")
 
 def state_of(context: typer.Context) -> StateDir:
     """The state folder that the command line or HEADRACE_STATE_DIR names."""
-    folder = context.find_root().obj
-    assert isinstance(folder, Path)
-    return StateDir(folder)
+    return StateDir(invocation_of(context).state_dir)
+
+
+def invocation_of(context: typer.Context) -> Invocation:
+    """How the command was called."""
+    invocation = context.find_root().obj
+    assert isinstance(invocation, Invocation)
+    return invocation
 
 
 def running_supervisor(state: StateDir) -> Supervisor:

@@ -29,6 +29,16 @@ class StateDir:
         return self.path / "stack.yaml"
 
     @property
+    def given(self) -> Path:
+        """The stack file as it was when the mesh was started from it, and where it lies."""
+        return self.path / "given.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever starts or scales the mesh."""
+        return self.path / "headrace.lock"
+
+    @property
     def keys(self) -> Path:
         """API keys, hashed; the gateway reads it."""
         return self.path / "keys.yaml"
@@ -116,6 +126,13 @@ def write_private(path: Path, text: str) -> None:
     """Replace a file in one step; only its owner can read it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-        out.write(text)
-    temporary.replace(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            # A full disk does not say which one.
+            error.filename = str(path)
+        raise

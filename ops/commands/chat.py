@@ -13,7 +13,7 @@ import typer
 from ops import console
 from ops.conversation import Conversation, connect, models
 from ops.failure import ExitCode, Failure
-from ops.session import state_of
+from ops.session import invocation_of, state_of
 from ops.state import StateDir
 
 _HELP: Final = """\
@@ -45,13 +45,13 @@ def chat(
         conversation = Conversation(http, chosen, temperature)
         if sys.stdin.isatty():
             console.say(f"[dim]{chosen}; /help lists what else there is[/]")
-            _talk(conversation)
+            _talk(conversation, invocation_of(context).typed)
         else:
             for line in filter(None, map(str.strip, sys.stdin)):
                 _answer(conversation, line)
 
 
-def _talk(conversation: Conversation) -> None:
+def _talk(conversation: Conversation, typed: Callable[[str], str]) -> None:
     def forget() -> bool:
         conversation.reset()
         console.say("[dim]forgotten[/]")
@@ -78,17 +78,17 @@ def _talk(conversation: Conversation) -> None:
         elif line.startswith("/"):
             console.say(f"[yellow]no command {line.split()[0]}[/]; /help lists them")
         elif line:
-            _turn(conversation, line)
+            _turn(conversation, line, typed)
 
 
-def _turn(conversation: Conversation, line: str) -> None:
+def _turn(conversation: Conversation, line: str, typed: Callable[[str], str]) -> None:
     """One turn in a terminal: ctrl-C and errors end the answer only."""
     try:
         _answer(conversation, line)
     except KeyboardInterrupt:
         console.say("\n[yellow]cancelled[/]")
     except Failure as failure:
-        console.print_failure(failure)
+        console.print_failure(failure, typed)
 
 
 def _answer(conversation: Conversation, line: str) -> None:

@@ -85,10 +85,19 @@ def run_drill(  # noqa: PLR0917 - typer reads a command line from its parameters
 async def _until_signalled(work: Coroutine[Any, Any, Outcome]) -> Outcome:
     """Run it; SIGTERM cancels it like ctrl-C, so that everything is healed and taken down."""
     task = asyncio.ensure_future(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    terminated = asyncio.Event()
+
+    def terminate() -> None:
+        terminated.set()
+        task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
     try:
         return await task
     except asyncio.CancelledError as error:
+        if not terminated.is_set():
+            # ctrl-C, which ends every command with the same code.
+            raise
         raise Failure("stopped; everything is healed", "run it again", ExitCode.NEGATIVE) from error
 
 

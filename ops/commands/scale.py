@@ -15,6 +15,7 @@ from mesh.yaml_source import FileErrors
 from ops import console
 from ops.clients import router_states, snapshot
 from ops.failure import ExitCode, Failure
+from ops.local.lock import locked
 from ops.local.ports import Listener, require_free
 from ops.local.processes import processes
 from ops.local.render import write_configuration
@@ -33,6 +34,11 @@ def scale(
     """Change how many replicas services have. New ones take traffic, old ones drain, before this returns."""
     state = state_of(context)
     supervisor = running_supervisor(state)
+    with locked(state.lock, timeout, console.say):
+        _scale(state, supervisor, wanted, timeout)
+
+
+def _scale(state: StateDir, supervisor: Supervisor, wanted: list[str], timeout: float) -> None:
     before = state.load_stack()
     counts = _counts(wanted)
     after = _rescaled(before, state, counts)

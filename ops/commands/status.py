@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Final
 
 import typer
@@ -12,12 +12,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mesh.stack import Stack
 from ops import console
-from ops.failure import ExitCode
+from ops.failure import ExitCode, Failure
+from ops.local.given import remembered
 from ops.local.supervisor import Supervisor
 from ops.mesh_status import Load, MeshStatus, Row, mesh_status
+from ops.refused_files import RefusedFile
 from ops.session import running_supervisor, state_of, wait_for
+from ops.state import StateDir
 
 _WATCH_S: Final = 1.0
 _COLOURS: Final = {
@@ -31,13 +33,16 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it; ctrl-C ends.")] = False,
 ) -> None:
-    """Show every process, replica, health and load. Exit code 1 where something is not as it should be."""
+    """Show every process, replica, health and load, and each file that is refused, with line and reason.
+
+    Exit code 1 where something is not as it should be.
+    """
     state = state_of(context)
-    supervisor, stack = running_supervisor(state), state.load_stack()
+    supervisor = running_supervisor(state)
     if watch and not as_json:
-        _watch(stack, supervisor)
+        _watch(state, supervisor)
         return
-    seen = wait_for(mesh_status(stack, supervisor))
+    seen = _look(state, supervisor)
     if as_json:
         console.print_json({**asdict(seen), "healthy": seen.healthy})
     else:
@@ -45,10 +50,25 @@ def status(
     raise typer.Exit(ExitCode.OK if seen.healthy else ExitCode.NEGATIVE)
 
 
-def _watch(stack: Stack, supervisor: Supervisor) -> None:
+def _look(state: StateDir, supervisor: Supervisor) -> MeshStatus:
+    """The mesh now. Where its stack file is wrong, the one that it was started from says where everybody is."""
+    try:
+        stack, wrong = state.load_stack(), ""
+    except Failure as failure:
+        given = remembered(state)
+        if given is None:
+            raise
+        stack, wrong = given.stack, failure.what
+    seen = wait_for(mesh_status(stack, supervisor, state.logs))
+    if not wrong or any(one.file == "stack" for one in seen.refused):
+        return seen
+    return replace(seen, refused=(RefusedFile("headrace", "stack", tuple(wrong.splitlines())), *seen.refused))
+
+
+def _watch(state: StateDir, supervisor: Supervisor) -> None:
     with Live(console=console.out, auto_refresh=False, screen=console.out.is_terminal) as live:
         while True:
-            live.update(_render(wait_for(mesh_status(stack, supervisor))), refresh=True)
+            live.update(_render(_look(state, supervisor)), refresh=True)
             time.sleep(_WATCH_S)
 
 
@@ -61,7 +81,13 @@ def _render(seen: MeshStatus) -> Group:
         words = (_coloured(row.state), _coloured(row.health))
         table.add_row(row.name, *words, *_process(row), *_load(row.load), row.reason)
     version = seen.snapshot or "none: the control plane does not answer"
-    return Group(Text(f"stack {seen.stack}, snapshot {version}", "dim"), table)
+    refused = [line for one in seen.refused for line in _refused(one)]
+    return Group(Text(f"stack {seen.stack}, snapshot {version}", "dim"), table, *refused)
+
+
+def _refused(one: RefusedFile) -> list[Text]:
+    head = Text(f"{one.process} refuses its {one.file} file, and goes on with the one before:", "red")
+    return [head, *(Text(f"  {problem}") for problem in one.problems)]
 
 
 def _process(row: Row) -> tuple[str, str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,19 +13,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mesh.stack import Stack
+from mesh.stack import Service, Stack
 from ops import console
 from ops.conversation import connect, models
-from ops.failure import Failure
+from ops.failure import ExitCode, Failure
 from ops.keystore import KeyStore
+from ops.local.given import Given, read_given, remember, remembered, since_started
+from ops.local.lock import locked
 from ops.local.ports import listeners, require_free
 from ops.local.processes import processes
 from ops.local.render import write_configuration
-from ops.local.stack_paths import with_whole_paths
 from ops.local.starting import Progress, wait_ready
 from ops.local.supervisor import Supervisor
-from ops.session import state_of, wait_for
-from ops.state import CHECKOUT, StateDir, read_stack
+from ops.session import invocation_of, state_of, wait_for
+from ops.state import CHECKOUT, StateDir, write_private
 
 _LOCAL_STACK: Final = CHECKOUT / "deploy/stacks/local.yaml"
 _DEV_KEY: Final = "dev"
@@ -33,36 +36,79 @@ _STOP_SLACK_S: Final = 15.0
 
 def up(
     context: typer.Context,
-    stack: Annotated[Path, typer.Option(help="The stack file to start.", metavar="FILE")] = _LOCAL_STACK,
+    stack: Annotated[
+        Path | None,
+        typer.Option(help=f"The stack file to start.  [default: {_LOCAL_STACK.relative_to(CHECKOUT)}]", metavar="FILE"),
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait until the mesh is ready.", min=1)] = 120.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the address and the key as JSON.")] = False,
 ) -> None:
     """Start the mesh, wait until it answers, and print how to call it."""
     state = state_of(context)
-    supervisor = Supervisor(state)
-    if supervisor.alive():
-        running = state.load_stack()
-        wait_for(_wait(running, state, timeout))
-        _print_address(running, state, "The mesh is up already", as_json)
+    if stack is not None or not Supervisor(state).alive():
+        # Before anything is made: a wrong file leaves no trace.
+        read_given(stack or _LOCAL_STACK)
+    state.create()
+    with locked(state.lock, timeout, console.say):
+        if Supervisor(state).alive():
+            _require_unchanged(state, stack)
+            running, headline = state.load_stack(), "The mesh is up already"
+            wait_for(_wait(running, state, timeout))
+        else:
+            running, seconds = _start(state, read_given(stack or _LOCAL_STACK), timeout)
+            headline = f"The mesh is up after {seconds:.1f} s"
+    _print_address(running, state, headline, invocation_of(context).typed, as_json)
+
+
+def _require_unchanged(state: StateDir, file: Path | None) -> None:
+    """Raise Failure where the stack file asks for another mesh than the one that was started."""
+    then = remembered(state)
+    if then is None or (file is None and not Path(then.path).exists()):
         return
+    now = read_given(file or Path(then.path))
+    running = state.load_stack()
+    differs = since_started(then.stack, running, now.stack)
+    if not differs:
+        return
+    lines = "".join(f"\n    {line}" for line in differs)
+    again = f"headrace down && headrace up --stack {shlex.quote(now.path)}"
+    counts = [line for line in differs if ".replicas: " in line]
+    step = f"to apply it: {again}"
+    if len(counts) == len(differs):
+        wanted = " ".join(f"{one.name}={one.replicas}" for one in now.stack.services if _rescaled(running, one))
+        step = f"without a dropped request: headrace scale {wanted}; or start anew: {again}"
+    raise Failure(
+        f"the mesh is up, and goes on as it was: {now.path} has changed since it was started{lines}",
+        step,
+        ExitCode.NEGATIVE,
+    )
+
+
+def _rescaled(running: Stack, now: Service) -> bool:
+    before = running.service(now.name)
+    return before is not None and before.replicas != now.replicas
+
+
+def _start(state: StateDir, given: Given, timeout_s: float) -> tuple[Stack, float]:
+    """Start the mesh; returns its stack, and how long it took. Whatever ends this early stops what was started."""
+    supervisor = Supervisor(state)
     if supervisor.running():
         raise Failure("the mesh is still stopping", "wait until it has: headrace down")
-    read_stack(stack)
-    state.create()
-    state.stack.write_text(with_whole_paths(stack.read_text(encoding="utf-8"), stack), encoding="utf-8")
-    wanted = state.load_stack()
+    wanted = given.stack
     require_free(listeners(wanted))
+    write_private(state.stack, given.text)
+    remember(given, state)
     KeyStore(state.keys).ensure(_DEV_KEY, _DEV_KEY, state.dev_key)
     write_configuration(wanted, state)
     _clear_logs(state)
     try:
         supervisor.start()
-        progress = wait_for(_wait(wanted, state, timeout))
-    except (Failure, KeyboardInterrupt):
+        progress = wait_for(_wait(wanted, state, timeout_s))
+    except BaseException:
         console.say("[dim]stopping what was started[/]")
         supervisor.shutdown(_stop_deadline(wanted, state))
         raise
-    _print_address(wanted, state, f"The mesh is up after {progress.seconds:.1f} s", as_json)
+    return wanted, progress.seconds
 
 
 def down(context: typer.Context) -> None:
@@ -114,9 +160,9 @@ def _table(progress: Progress) -> Table:
     return table
 
 
-def _print_address(stack: Stack, state: StateDir, headline: str, as_json: bool) -> None:
+def _print_address(stack: Stack, state: StateDir, headline: str, typed: Callable[[str], str], as_json: bool) -> None:
     if stack.edge is None:
-        console.say(f"{headline}. It has no edge: call its services over gRPC, see headrace status.")
+        console.say(typed(f"{headline}. It has no edge: call its services over gRPC, see headrace status."))
         return
     key = state.dev_key.read_text(encoding="utf-8").strip()
     url = f"http://{stack.edge.listen}"
@@ -128,7 +174,9 @@ def _print_address(stack: Stack, state: StateDir, headline: str, as_json: bool) 
     with connect(f"{url}/v1", key) as http:
         model = models(http)[0]
     console.out.print(_curl(url, key, model), markup=False)
-    console.out.print("\nor: [cyan]headrace chat[/]   see it: [cyan]headrace status[/]   stop it: [cyan]make down[/]")
+    console.out.print()
+    for what, command in (("or", "headrace chat"), ("see it", "headrace status"), ("stop it", "headrace down")):
+        console.out.print(Text.assemble(f"{what + ':':<9}", (typed(command), "cyan")))
 
 
 def _curl(url: str, key: str, model: str) -> str:

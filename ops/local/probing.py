@@ -81,12 +81,12 @@ async def envoy_live(admin: str) -> bool:
 
 def last_lines(log: Path, count: int) -> tuple[str, ...]:
     """The log's last lines; none where there is no log."""
-    return tuple(_tail(log).splitlines()[-count:])
+    return tuple(log_end(log).splitlines()[-count:])
 
 
 def _pending(log: Path) -> str:
     """What the process last said that it waits for."""
-    for line in reversed(_tail(log).splitlines()):
+    for line in reversed(log_end(log).splitlines()):
         if '"health.changed"' not in line and '"service.started"' not in line:
             continue
         try:
@@ -101,7 +101,8 @@ class _HealthChanged(msgspec.Struct):
     pending: tuple[str, ...] = ()
 
 
-def _tail(log: Path) -> str:
+def log_end(log: Path) -> str:
+    """The newest 64 KiB of a log; empty where there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))

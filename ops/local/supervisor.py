@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -21,6 +23,7 @@ from ops.state import CHECKOUT, StateDir
 # supervisord forks, binds its socket and answers within a fraction of this.
 _START_DEADLINE_S: Final = 15.0
 _POLL_S: Final = 0.05
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 # XML-RPC faults that mean "already so".
 _ALREADY: Final = {60, 70, 90}
 
@@ -79,6 +82,14 @@ class Supervisor:
         return self._daemon() is not None
 
     def start(self) -> None:
+        """Start the daemon, which starts every process. Raises Failure where it does not come up.
+
+        SIGTERM and ctrl-C wait until it has: before that nobody could stop it.
+        """
+        with _signals_deferred():
+            self._start()
+
+    def _start(self) -> None:
         """Start the daemon, which starts every process of its configuration. Raises Failure where it cannot."""
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._state.supervisor_config)]
         done = subprocess.run(  # noqa: S603 - our own interpreter and our own file
@@ -165,6 +176,20 @@ class Supervisor:
         except (OSError, http.client.HTTPException) as error:
             self._transport.close()
             raise Failure(f"no mesh is running from {self._state.path}", "start it: headrace up") from error
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Keep the signals that come meanwhile, and handle them at the end. In the main thread only."""
+    came: list[int] = []
+    kept = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        for arrived in came:
+            signal.raise_signal(arrived)
 
 
 def _info(entry: dict[str, Any]) -> ProcessInfo:

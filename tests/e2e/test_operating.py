@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import pytest
 
 from tests.e2e.loads import load_of, until_busy
 from tests.e2e.mesh_under_test import Mesh, eventually, headrace
@@ -73,6 +74,48 @@ def test_up_while_it_is_up_says_so_and_prints_the_same(mesh: Mesh) -> None:
     again = mesh.headrace("up", "--json")
     assert json.loads(again.stdout)["key"] == mesh.key
     assert "is up already" in mesh.headrace("up").stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "line", "processes"),
+    [
+        ("s/keys.yaml", "keys", "- {id: 2026-11-31, tenant: 3, sha256: x}", {"gateway-0", "gateway-1"}),
+        ("router.yaml", "routing", "deploiments: 3", {"router-0", "router-1"}),
+        ("s/stack.yaml", "stack", "nmae: x", {"control"}),
+    ],
+)
+def test_status_shows_who_refuses_which_file_and_why(
+    mesh: Mesh, file: str, name: str, line: str, processes: set[str]
+) -> None:
+    """With line and reason, in both forms, and until the file is good again."""
+    mesh.wait_healthy()
+    path = mesh.state.parent / file
+    good = path.read_text()
+    number = len(good.splitlines()) + 1
+    try:
+        _replace(path, f"{good}{line}\n")
+
+        def seen() -> dict[str, list[str]] | None:
+            refused = [one for one in mesh.status()["refused"] if one["file"] == name]
+            return {one["process"]: one["problems"] for one in refused} if len(refused) >= len(processes) else None
+
+        refused = eventually(seen, 60, "all of them have seen the file")
+        assert set(refused) == processes
+        assert all(f"{path.name}:{number}: " in problems[0] for problems in refused.values()), refused
+        done = mesh.headrace("status", check=False)
+        assert done.returncode == 1
+        assert all(f"{one} refuses its {name} file" in done.stdout for one in processes)
+        assert f"{path.name}:{number}: " in done.stdout
+    finally:
+        _replace(path, good)
+    mesh.wait_healthy()
+    assert mesh.status()["refused"] == []
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
 
 
 def test_every_xds_client_has_acknowledged_what_it_was_sent(mesh: Mesh) -> None:
