@@ -139,6 +139,11 @@ class Breaker:
         self._reset_s = policy.reset_s
         self.state = BreakerState.CLOSED
 
+    @property
+    def in_a_row(self) -> int:
+        """Faults since the last success; so many as the policy says open it."""
+        return int(self._inner.fail_counter)
+
     def use(self, policy: BreakerPolicy) -> None:
         """Put another policy into force. Where the breaker stands, and until when, stays as it is."""
         self.policy = policy

@@ -137,11 +137,18 @@ class Selector:
         return Selected(picked, next(group for group, candidate in search.roomless if candidate is picked), None)
 
     def _reliable(self, candidates: Sequence[Candidate], moment: Moment) -> list[Candidate]:
-        """Those whose turn it is: one that fails often is asked the less, and often enough to see it recover."""
+        """Those whose turn it is: one that fails often is asked the less, and often enough to see it recover.
+
+        While faults come in a row it is asked as before: they are the breaker's to judge, and sooner judged so.
+        """
         kept = []
         for candidate in candidates:
             failing = candidate.endpoint.reliability.failing(moment.now)
-            if failing < _OFTEN or self._chance.random() < max(_MIN_SHARE, (1.0 - failing) ** 2):
+            if (
+                failing < _OFTEN
+                or candidate.endpoint.breaker.in_a_row
+                or self._chance.random() < max(_MIN_SHARE, (1.0 - failing) ** 2)
+            ):
                 kept.append(candidate)
         return kept
 
