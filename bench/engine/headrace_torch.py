@@ -6,7 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from bench.engine.workload import Result, Work, measure, serve
+from bench.engine.workload import Result, Work, measure, measure_long, serve
 from inference.adapters.torch.config import TorchEngineConfig
 from inference.adapters.torch.engine import TorchEngine, build
 from inference.core.port import EngineDelta, EngineRequest, SamplingParams
@@ -16,6 +16,19 @@ async def _answer(engine: TorchEngine, number: str, prompt: list[int], tokens: i
     sampling = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
     request = EngineRequest(number, tuple(prompt), sampling)
     return sum([len(e.tokens) async for e in engine.generate(request) if isinstance(e, EngineDelta)])
+
+
+async def _answer_timed(engine: TorchEngine, number: str, prompt: list[int], tokens: int) -> tuple[float, float]:
+    """Seconds to the first token, and tokens a second after it."""
+    sampling = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
+    began = time.perf_counter()
+    times = [
+        (time.perf_counter(), len(event.tokens))
+        async for event in engine.generate(EngineRequest(number, tuple(prompt), sampling))
+        if isinstance(event, EngineDelta) and event.tokens
+    ]
+    rest = sum(count for _, count in times[1:])
+    return times[0][0] - began, rest / (times[-1][0] - times[0][0])
 
 
 def run(work: Work, result: Result) -> None:
@@ -35,6 +48,10 @@ def run(work: Work, result: Result) -> None:
         return loop.run_until_complete(together())
 
     measure(work, result, generate)
+    measure_long(
+        *(work, result),
+        lambda prompt, tokens: loop.run_until_complete(_answer_timed(engine, str(next(numbers)), prompt, tokens)),
+    )
     loop.run_until_complete(engine.close())
 
 

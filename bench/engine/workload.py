@@ -16,6 +16,9 @@ from inference.adapters.tokenizer import load_text_model
 from inference.core.templating import Turn
 
 STREAMS = (1, 16, 64)
+# Lengths of the long prompts, and the tokens that are drawn after each: the last fills the model's context of 8,192.
+LONG = (512, 2048, 4096, 8128)
+AFTER_LONG = 64
 # How often each number of streams is run; the best counts, for every engine. Short runs are the ones that a busy
 # moment of the machine, or an engine that is still warming up, spoils.
 _ROUNDS = {1: 5, 16: 2}
@@ -41,10 +44,16 @@ class Work:
     tokens: int
     threads: int
     streams: tuple[int, ...] = STREAMS
+    long: tuple[int, ...] = LONG
 
     def take(self, count: int) -> list[list[int]]:
         """The prompts of a run with `count` streams."""
         return self.prompts[:count]
+
+    def take_long(self, length: int) -> list[int]:
+        """A prompt of this many tokens: all questions, one after the other, as often as it takes."""
+        tokens = [token for prompt in self.prompts for token in prompt]
+        return (tokens * (length // len(tokens) + 1))[:length]
 
 
 @dataclass
@@ -54,14 +63,16 @@ class Result:
     ready_at: float = 0.0
     tok_s: dict[str, float] = field(default_factory=dict)
     rss_mb_16: float = 0.0
+    first_token_s: dict[str, float] = field(default_factory=dict)
+    tok_s_after: dict[str, float] = field(default_factory=dict)
 
 
-def make_work(tokens: int, threads: int) -> Work:
-    """64 different questions to SmolLM2, in its own chat template."""
+def make_work(tokens: int, threads: int, long: tuple[int, ...] = LONG) -> Work:
+    """64 different questions to SmolLM2, in its own chat template, and the lengths of long prompts."""
     path = SMOLLM2.path()
     text = load_text_model(path)
     questions = [task.format(subject) for task in _TASKS for subject in _SUBJECTS]
-    return Work(str(path), [list(text.encode_chat([Turn("user", q)])) for q in questions], tokens, threads)
+    return Work(str(path), [list(text.encode_chat([Turn("user", q)])) for q in questions], tokens, threads, long=long)
 
 
 def serve(run: Callable[[Work, Result], None]) -> None:
@@ -83,6 +94,13 @@ def measure(work: Work, result: Result, generate: Callable[[list[list[int]]], in
         result.tok_s[str(count)] = count * work.tokens / seconds
         if count == 16:
             result.rss_mb_16 = _peak_mb()
+
+
+def measure_long(work: Work, result: Result, answer: Callable[[list[int], int], tuple[float, float]]) -> None:
+    """Run every long prompt; `answer` gives the seconds to the first token, and then the tokens a second."""
+    for length in work.long:
+        first, rate = answer(work.take_long(length), AFTER_LONG)
+        result.first_token_s[str(length)], result.tok_s_after[str(length)] = first, rate
 
 
 def _timed(generate: Callable[[list[list[int]]], int], prompts: list[list[int]], expected: int) -> float:
