@@ -35,7 +35,7 @@ status: setup ## Show every process, replica, health and load
 	@$(HEADRACE) status
 
 ##@ Check
-.PHONY: test lint format type proto stubs released test-unit test-contract test-integration test-e2e test-peers
+.PHONY: test lint format type proto stubs released docs test-unit test-contract test-integration test-e2e test-peers
 test: setup lint type proto ## Check and test everything
 	@$(PYTHON) -m tests.run $(ARGS)
 
@@ -60,6 +60,9 @@ stubs: setup ## Write the Python stubs of the contracts anew
 
 released: setup ## Take the contracts as they are for those of the release, which nothing may break from then on
 	@.tools/node_modules/.bin/buf build protos -o protos/released.binpb --exclude-source-info
+
+docs: setup ## Write docs/metrics.md anew from the code
+	@$(PYTHON) -m ops.metrics_page
 
 test-unit: setup ## Run the unit tests
 	@$(PYTHON) -m pytest -n auto --dist loadfile tests/unit $(ARGS)
