@@ -23,7 +23,7 @@ class AskedRequests:
         self._part = part
         self._model = model
         self._url = f"{url}/chat/completions"
-        self._headers = {"authorization": f"Bearer {key}"}
+        self._key = key
         self._tasks: list[asyncio.Task[None]] = []
         self.ended: Counter[tuple[int, int]] = Counter()
         self.begun = 0
@@ -60,8 +60,9 @@ class AskedRequests:
             "messages": [{"role": "user", "content": part.text * part.times}],
             **part.body,
         }
+        headers = {"authorization": f"Bearer {self._key}"} if part.key else {}
         try:
-            async with http.post(self._url, json=body, headers=self._headers) as response:
+            async with http.post(self._url, json=body, headers=headers) as response:
                 await response.read()
                 return response.status
         except (aiohttp.ClientError, OSError):

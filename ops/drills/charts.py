@@ -11,6 +11,8 @@ from typing import Final
 _WIDTH, _HEIGHT = 920, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 28
 _TICKS: Final = 5
+# Room for a band's label.
+_LABEL: Final = 60
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,15 @@ def _band(band: Band, span_s: float) -> str:
     height = _HEIGHT - _TOP - _BOTTOM
     return (
         f'<rect x="{x}" y="{_TOP}" width="{max(1.0, round(end - x, 1))}" height="{height}" class="band"/>'
-        f'<text x="{x + 4}" y="{_TOP + 12}" class="note">{html.escape(band.label)}</text>'
+        f'<text {_beside(x)} y="{_TOP + 12}" class="note">{html.escape(band.label)}</text>'
     )
+
+
+def _beside(x: float) -> str:
+    """Right of a line, or left of one that has no room at its right."""
+    if x > _WIDTH - _RIGHT - _LABEL:
+        return f'x="{x - 4}" text-anchor="end"'
+    return f'x="{x + 4}"'
 
 
 def _grid(span_s: float, top: float, unit: str) -> list[str]:
@@ -70,7 +79,9 @@ def _grid(span_s: float, top: float, unit: str) -> list[str]:
         y, x = _y(value, top), _x(at, span_s)
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}" class="grid"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end" class="tick">{value:g}{unit}</text>')
-        parts.append(f'<text x="{x}" y="{_HEIGHT - 8}" text-anchor="middle" class="tick">{at:.1f} s</text>')
+        # The last one ends where the chart does: centred on its line it would be cut at the picture's edge.
+        anchor = "end" if i == _TICKS else "middle"
+        parts.append(f'<text x="{x}" y="{_HEIGHT - 8}" text-anchor="{anchor}" class="tick">{at:.1f} s</text>')
     return parts
 
 

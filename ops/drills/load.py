@@ -1,4 +1,4 @@
-"""The load: callers that stream one answer after the other through the edge, and note what they get."""
+"""The load: callers that ask one question after the other through the edge, and note what they get."""
 
 from __future__ import annotations
 
@@ -76,6 +76,8 @@ class Callers:
                 # A caller that is turned away at once does not ask again a thousand times a second.
                 await asyncio.sleep(0.05)
             prompt += 1
+            if self._load.pause_s:
+                await asyncio.sleep(self._load.pause_s)
 
     async def _ask(self, http: aiohttp.ClientSession, record: RequestRecord) -> RequestRecord:
         while True:
@@ -91,7 +93,7 @@ class Callers:
         """One try; how long to wait before another would make sense, None where none would."""
         body: dict[str, Any] = {
             "model": self._load.model,
-            "stream": True,
+            "stream": not self._load.whole,
             "temperature": 0,
             "messages": [{"role": "user", "content": self._load.prompts[record.prompt]}],
         }
@@ -103,7 +105,10 @@ class Callers:
                     record.status = response.status
                     if response.status != 200:
                         return _refused(record, response, await response.read())
-                    await self._read(record, response)
+                    if self._load.whole:
+                        _take_whole(record, await response.read(), self.now())
+                    else:
+                        await self._read(record, response)
         except TimeoutError:
             record.error = "the caller's patience is over"
         except (aiohttp.ClientError, OSError) as error:
@@ -134,6 +139,15 @@ class Callers:
                 if text := choice["delta"].get("content"):
                     record.gain(text, self.now())
                 finish = finish or bool(choice.get("finish_reason"))
+
+
+def _take_whole(record: RequestRecord, body: bytes, now: float) -> None:
+    """An answer that came as one body."""
+    answer = msgspec.json.decode(body)
+    record.disclose(answer.get("headrace") or {})
+    choice = answer["choices"][0]
+    record.gain(choice["message"].get("content") or "", now)
+    record.finished = bool(choice.get("finish_reason"))
 
 
 def _refused(record: RequestRecord, response: aiohttp.ClientResponse, body: bytes) -> float | None:

@@ -58,6 +58,8 @@ class Figures:
     restarts: int = 0
     # Deployments whose breaker opened.
     opened: tuple[str, ...] = ()
+    # Those whose breaker closed again, and how often each did.
+    closed: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     aborted: bool = False
 
@@ -102,7 +104,7 @@ def figures(
 
 
 def ratio(during: float | None, before: float | None) -> float | None:
-    """How many times as long something took; None where either was not seen."""
+    """How many times as long something took as something else; None where either was not seen."""
     if during is None or not before:
         return None
     return round(during / before, 2)

@@ -128,3 +128,4 @@ def _add_watched(seen: Figures, watch: Watch, phases: Phases, drill: Drill) -> N
     seen.eject_s = watch.ejected(phases.broken_at)
     seen.recover_s = watch.recovered(healing) if seen.eject_s is not None else None
     seen.opened = tuple(sorted(watch.opened))
+    seen.closed = dict(sorted(watch.closed.items()))

@@ -53,7 +53,7 @@ class StackPart(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Load(Struct, frozen=True, forbid_unknown_fields=True):
-    """Callers that ask one question after the other, each streamed."""
+    """Callers that ask one question after the other."""
 
     model: str
     streams: Count = 16
@@ -67,6 +67,10 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True):
         "Question 3 of the drill: say your words.",
     )
     max_tokens: Count | None = None
+    # Answers are taken whole, as one body, and not streamed.
+    whole: bool = False
+    # How long a caller waits between an answer and the next question.
+    pause_s: NonNegative = 0.0
     before_s: Positive = 2.0
     during_s: Positive = 3.0
     # At most: it ends earlier once everything has been well for a while.
@@ -85,6 +89,8 @@ class RequestPart(Struct, frozen=True, forbid_unknown_fields=True):
     times: Annotated[int, Meta(ge=1, le=100_000)] = 1
     # The other fields of the chat completion.
     body: dict[str, Any] = {}
+    # False: it carries no key.
+    key: bool = True
     # The HTTP statuses that are right for it.
     statuses: Annotated[tuple[int, ...], Meta(min_length=1)] = (200,)
 
@@ -120,6 +126,8 @@ class Expect(Struct, frozen=True, forbid_unknown_fields=True):
     # From the fault until the target is off the path, and from its healing until it is on it again.
     eject_s: Positive | None = None
     recover_s: Positive | None = None
+    # The latter over the median whole answer before the fault.
+    recover_ratio: Positive | None = None
     # Attempts for each request while the fault is there.
     amplification: Positive | None = None
     cost_usd: NonNegative | None = None

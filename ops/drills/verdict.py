@@ -33,6 +33,12 @@ def judge(expect: Expect, seen: Figures) -> tuple[Check, ...]:
         ("p99 after", expect.p99_after_s, seen.p99_s.get("after"), " s"),
         ("off the path after", expect.eject_s, seen.eject_s, " s"),
         ("back on it after", expect.recover_s, seen.recover_s, " s"),
+        (
+            "back on it, in times of an answer,",
+            expect.recover_ratio,
+            ratio(seen.recover_s, seen.p50_s.get("before")),
+            "",
+        ),
         ("attempts a request", expect.amplification, seen.amplification, ""),
         ("money spent", expect.cost_usd, seen.cost_usd, " $"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
@@ -30,6 +31,9 @@ class Watch:
         # Whether every target was on the path, whenever that changed.
         self.changes: list[tuple[float, bool]] = []
         self.opened: set[str] = set()
+        # How often the breaker of a deployment closed again: of all its replicas, at every router.
+        self.closed: Counter[str] = Counter()
+        self._shut: frozenset[str] = frozenset()
         # What happened, in words, for the report.
         self.events: list[tuple[float, str]] = []
 
@@ -84,8 +88,16 @@ class Watch:
         for state in states:
             for deployment in state.deployments:
                 off = self._off_path(deployment) or off
+        self._note_closings(states)
         if not self.changes or self.changes[-1][1] == off:
             self.changes.append((self._now(), not off))
+
+    def _note_closings(self, states: list[router_pb2.GetStateResponse]) -> None:
+        shut = frozenset(one.name for state in states for one in state.deployments if _any_shut(one))
+        for name in sorted(self._shut - shut):
+            self.closed[name] += 1
+            self.events.append((self._now(), f"the breaker of {name} closes"))
+        self._shut = shut
 
     def _off_path(self, deployment: router_pb2.DeploymentState) -> bool:
         whole = deployment.service in self._targets
@@ -102,6 +114,10 @@ class Watch:
 
     def _is_target(self, replica: str, service: str) -> bool:
         return replica in self._targets or service in self._targets
+
+
+def _any_shut(deployment: router_pb2.DeploymentState) -> bool:
+    return _shut(deployment.breaker) or any(_shut(replica.breaker) for replica in deployment.replicas)
 
 
 def _shut(breaker: router_pb2.BreakerState.ValueType) -> bool:

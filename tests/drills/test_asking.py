@@ -41,6 +41,28 @@ async def test_requests_are_asked_in_turn_and_judged_by_their_own_statuses() -> 
     assert {(body["model"], body["key"]) for body in seen} == {("demo", "Bearer k")}
 
 
+async def test_requests_may_carry_no_key() -> None:
+    keys: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        keys.append(request.headers.get("authorization"))
+        return web.json_response({}, status=401)
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    async with aiohttp.test_utils.TestServer(app) as server:
+        part = FaultPart("requests", requests=(RequestPart("x", key=False, statuses=(401,)),))
+        asked = AskedRequests(part, "demo", str(server.make_url("/v1")), "k")
+        await asked.inject()
+        async with asyncio.timeout(20):
+            while not asked.ended[0, 401]:
+                await asyncio.sleep(0.01)
+        await asked.heal()
+    assert set(keys) == {None}
+    assert asked.otherwise == 0
+
+
 async def test_a_mesh_that_is_gone_is_no_right_end() -> None:
     part = FaultPart("requests", requests=(RequestPart("x"),))
     asked = AskedRequests(part, "demo", "http://127.0.0.1:9/v1", "k")

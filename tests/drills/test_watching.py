@@ -108,12 +108,20 @@ async def test_leaving_the_snapshot_is_leaving_the_path(scene: _Scene, target: s
 
 
 async def test_an_open_breaker_is_off_the_path(scene: _Scene) -> None:
-    """And it is remembered which deployment's opened."""
+    """And it is remembered which deployment's opened, and that it closed; a probe is neither."""
     async with watching(scene.stack, ["nodes-0"], time.monotonic) as watch:
         await _until(watch, _on)
         scene.router.breaker = pb.BREAKER_STATE_OPEN
         await _until(watch, _off)
+        scene.router.breaker = pb.BREAKER_STATE_HALF_OPEN
+        asked = scene.router.asked
+        await _until(watch, lambda _: scene.router.asked > asked + 2)
+        assert not watch.closed
+        scene.router.breaker = pb.BREAKER_STATE_CLOSED
+        await _until(watch, _on)
     assert watch.opened == {"d"}
+    assert watch.closed == {"d": 1}
+    assert [what for _, what in watch.events] == ["the breaker of d opens", "the breaker of d closes"]
 
 
 async def test_a_router_that_does_not_answer_has_not_changed_its_mind(scene: _Scene) -> None:
