@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +14,12 @@ import yaml
 
 from mesh.yaml_source import FileErrors, YamlSource
 from ops.failure import ExitCode, Failure
+from ops.local.lock import locked
 from ops.state import write_private
 
 _PREFIX = "hr-"
+# A change takes a few milliseconds.
+_LOCK_S = 10.0
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 _Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 
@@ -51,6 +55,10 @@ class KeyStore:
 
     def new(self, key_id: str, tenant: str) -> str:
         """Make a key and return it; it is shown this once. Raises Failure where the id is taken or malformed."""
+        with self._locked():
+            return self._add(key_id, tenant)
+
+    def _add(self, key_id: str, tenant: str) -> str:
         keys = self.list()
         if any(key.id == key_id for key in keys):
             raise Failure(
@@ -73,6 +81,10 @@ class KeyStore:
 
     def revoke(self, key_id: str) -> None:
         """Take a key away. Raises Failure where there is none of that id."""
+        with self._locked():
+            self._remove(key_id)
+
+    def _remove(self, key_id: str) -> None:
         keys = self.list()
         kept = tuple(key for key in keys if key.id != key_id)
         if len(kept) == len(keys):
@@ -92,6 +104,10 @@ class KeyStore:
         plain = self.new(key_id, tenant)
         write_private(plain_file, plain + "\n")
         return plain
+
+    def _locked(self) -> AbstractContextManager[None]:
+        """Two that change the file at once would each write what it had read, without the other's key."""
+        return locked(self._path.with_name(f".{self._path.name}.lock"), _LOCK_S, lambda _: None)
 
     def _write(self, keys: tuple[StoredKey, ...]) -> None:
         text = yaml.safe_dump([asdict(key) for key in keys], sort_keys=False)

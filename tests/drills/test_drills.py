@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,8 +91,9 @@ def test_a_drill_without_its_net_ends_itself_past_its_losses(tmp_path: Path) -> 
     assert verdict["failed"][-1].startswith("losses")
 
 
-def test_a_drill_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
-    """SIGTERM in the middle: no process, no folder, nothing that stands still."""
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, ExitCode.NEGATIVE), (signal.SIGINT, 130)])
+def test_a_drill_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: signal.Signals, ends: int) -> None:
+    """SIGTERM or ctrl-C in the middle: no process, no folder, nothing that stands still."""
     # Of its own, and short: sockets lie in it.
     with tempfile.TemporaryDirectory(prefix="t-") as temporary:
         options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
@@ -102,9 +104,9 @@ def test_a_drill_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
                 pass
             started = [child for child in psutil.process_iter() if _of(child, temporary)]
             assert started
-            process.terminate()
+            process.send_signal(number)
             process.communicate()
-        assert process.returncode == ExitCode.NEGATIVE
+        assert process.returncode == ends
         _, left = psutil.wait_procs(started, timeout=30)
         assert not left
         assert not list(Path(temporary).glob("hd-*"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,12 @@ def test_the_development_key_lasts_until_its_file_or_entry_is_gone(store: KeySto
     store.revoke("dev")
     assert store.ensure("dev", "dev", plain_file) not in (first, second)
     assert len(store.list()) == 1
+
+
+def test_keys_that_are_made_at_once_are_all_there(tmp_path: Path) -> None:
+    """Each has a store of its own, as each command has."""
+    with ThreadPoolExecutor(8) as pool:
+        names = [f"k{i}" for i in range(24)]
+        made = list(pool.map(lambda name: KeyStore(tmp_path / "keys.yaml").new(name, "t"), names))
+    assert len(set(made)) == len(names)
+    assert {key.id for key in KeyStore(tmp_path / "keys.yaml").list()} == set(names)
