@@ -231,7 +231,7 @@ async def test_the_answer_of_a_tool_goes_back_to_the_model(node: Node) -> None:
             [TOOLS[1], {"name": "f", "parametersJson": '{"properties": {"a": {"const": "\\u0004\\ud800"}}}'}],
             "REQUIRED",
             "tools[1].parameters_json",
-            "half of a surrogate pair",
+            "half a surrogate pair",
         ),
     ],
 )
