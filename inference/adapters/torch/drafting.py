@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import prometheus_client
-import structlog
 from numpy.typing import NDArray
 
 from inference.core.scheduling.scheduled_step import ScheduledStep
@@ -14,6 +13,7 @@ from inference.core.speculation import DraftWidths, Mode, PayOff
 
 from .batching import DrawnRows
 from .constraints.grammars_in_use import GrammarsInUse
+from .engine_log import engine_log
 from .sampling_table import SamplingTable
 from .speculative import Drafter
 
@@ -22,7 +22,7 @@ MAX_DRAFTS = 8
 _guesses = prometheus_client.Counter(
     "headrace_inference_draft_tokens", "Tokens guessed ahead, by whether the model drew them as well.", ("held",)
 )
-_log = structlog.get_logger("inference.engine")
+_log = engine_log()
 _held, _failed = _guesses.labels(held="true"), _guesses.labels(held="false")
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import structlog
 import torch
 from numpy.typing import NDArray
 
 from .batching import DrawnRows
+from .engine_log import engine_log
 from .sampling import Drawn, Sampler
 from .sampling_table import RequestRows
 
-_log = structlog.get_logger("inference.engine")
+_log = engine_log()
 Failed = Callable[[int, Exception], None]
 
 

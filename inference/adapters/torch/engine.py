@@ -33,6 +33,7 @@ from .event_queue import EventQueue
 from .generation import Generation
 from .lora_registry import LoraRegistry
 from .memory_check import check_memory
+from .metrics import StepMetrics
 from .runner import RunnerOptions, build_runner
 from .runner_api import BLOCK_SIZE, ModelRunner
 from .sampling_table import SamplingTable
@@ -214,8 +215,11 @@ class TorchEngine:
                 drafter.close()
 
         if drafting is None and isinstance(runner, LaunchingRunner):
-            return OverlappedStepper(runner, scheduler, sampling, request_rows), free
-        return Stepper(runner, scheduler, sampling, request_rows, drafting), free
+            stepper: Stepper = OverlappedStepper(runner, scheduler, sampling, request_rows)
+        else:
+            stepper = Stepper(runner, scheduler, sampling, request_rows, drafting)
+        stepper.observer = StepMetrics()
+        return stepper, free
 
     def _drafter(self, runner: ModelRunner, sampling: SamplingTable) -> Drafter | None:
         if self._parts.draft is not None:

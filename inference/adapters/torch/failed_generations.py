@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from inference.core.port import EngineError, GenerationFailed, NonFiniteLogits, UnsupportedConstraint
@@ -13,9 +12,10 @@ from inference.core.scheduling.sequence import Sequence
 
 from .batching import DrawnRows
 from .constraints.grammars_in_use import Mask
+from .engine_log import engine_log
 from .generation import Generation
 
-_log = structlog.get_logger("inference.engine")
+_log = engine_log()
 
 
 class FailedGenerations:

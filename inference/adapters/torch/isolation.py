@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import structlog
 import torch
 
+from .engine_log import engine_log
 from .runner_api import ModelRunner, StepBatch
 
-_log = structlog.get_logger("inference.engine")
+_log = engine_log()
 
 
 def forward(

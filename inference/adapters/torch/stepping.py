@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.core.blocks import PoolCounts
 from inference.core.confidence import ConfidenceTable
 from inference.core.meter import RateMeter
 from inference.core.port import EngineError, Finish, TokenLogprob, UnsupportedConstraint
@@ -23,7 +24,6 @@ from .event_queue import Delivery, TokenOutput
 from .failed_generations import FailedGenerations, as_engine_error
 from .generation import Generation
 from .isolation import forward
-from .metrics import StepMetrics
 from .runner_api import ModelRunner, StepBatch
 from .sampling import Drawn, Sampler
 from .sampling_table import SamplingTable
@@ -31,6 +31,18 @@ from .sampling_table import SamplingTable
 if TYPE_CHECKING:
     # It counts in a metric, for which a machine that only measures needs no library.
     from .drafting import Drafting
+
+
+class StepObserver(Protocol):
+    """Counts what steps do, on the engine's thread."""
+
+    def step(self, prefill: int, decode: int, seconds: float) -> None:
+        """A step ran so many tokens of prompts and of answers."""
+        ...
+
+    def memory(self, preemptions: int, counts: PoolCounts) -> None:
+        """Totals since the start."""
+        ...
 
 
 class Stepper:
@@ -59,7 +71,8 @@ class Stepper:
         self._is_eos = np.zeros(runner.spec.vocab_size, np.bool_)
         self._is_eos[list(runner.spec.eos_ids)] = True
         self._failed = FailedGenerations()
-        self._metrics = StepMetrics()
+        # Told of each step; set by whoever counts them.
+        self.observer: StepObserver | None = None
         self._out: list[Delivery] = []
 
     @property
@@ -143,8 +156,9 @@ class Stepper:
     def _account(self, scheduled: ScheduledStep, seconds: float) -> None:
         """Learn from what a step took, and show it."""
         self.scheduler.cost.learn(scheduled.work, seconds)
-        self._metrics.step(scheduled.work.prompts, scheduled.work.answers, seconds)
-        self._metrics.memory(self.scheduler.preemptions, self.scheduler.pool.counts())
+        if self.observer is not None:
+            self.observer.step(scheduled.work.prompts, scheduled.work.answers, seconds)
+            self.observer.memory(self.scheduler.preemptions, self.scheduler.pool.counts())
 
     def _forward(self, scheduled: ScheduledStep, batch: StepBatch) -> torch.Tensor:
         """The step's logits; sequences that cannot be run have failed."""

@@ -18,10 +18,10 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from inference.adapters.torch.batching import step_batch
+from inference.adapters.torch.engine_log import engine_log
 from inference.adapters.torch.event_queue import Delivery, TokenOutput
 from inference.adapters.torch.failed_generations import not_finite
 from inference.adapters.torch.generation import Generation
@@ -36,7 +36,7 @@ from inference.core.scheduling.sequence import Sequence
 from .drawing import Fetch, Mark, draw
 from .launching import LaunchingRunner
 
-_log = structlog.get_logger("inference.engine")
+_log = engine_log()
 
 
 @dataclass(frozen=True, slots=True)
