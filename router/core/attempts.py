@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 from headrace.router.v1 import router_pb2
 from mesh.clock import Clock
@@ -24,6 +25,9 @@ from router.core.routed_request import Opened, Opening, RoutedRequest, only_prog
 from router.core.selector import Selected, Selector
 
 _INHERITED = (FAILOVER, RESUME)
+# How long a retry that nothing is left for waits until its target is proven, and how often it looks.
+_MAX_PROOF_WAIT_S: Final = 5.0
+_PROOF_LOOK_S: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,7 @@ class Attempts:
         try:
             # Going on from a refusal is no retry: it was as if that one had never been meant.
             free = self._choosing.refused_last and bool(self.made)
-            now = self._dispatch.clock.monotonic()
-            paid = 0 if free else self._limits.pay(cause, choice.candidate, now, first=not self.made)
+            paid = 0 if free else await self._pay(choice.candidate, cause)
             if paid is None:
                 raise self._choosing.given_up("the mesh makes no more retries for now", "retry_budget")
             if cause in _INHERITED:
@@ -144,6 +147,21 @@ class Attempts:
         except BaseException:
             permit.release()
             raise
+
+    async def _pay(self, candidate: Candidate, cause: Cause) -> int | None:
+        """Pay for asking the candidate; None where it may not be asked.
+
+        Where nothing is left to pay with, wait a while: others are asking the candidate, and their first tokens
+        or faults will show what it is.
+        """
+        clock, deadline = self._dispatch.clock, self.request.deadline
+        until = clock.monotonic() + deadline.cap(_MAX_PROOF_WAIT_S)
+        while True:
+            now = clock.monotonic()
+            paid = self._limits.pay(cause, candidate, now, first=not self.made)
+            if paid is not None or now >= until or candidate.endpoint.breaker.in_a_row:
+                return paid
+            await clock.sleep(_PROOF_LOOK_S)
 
     def _start(self, choice: Selected, opening: Opening, cause: Cause, permit: Permit, paid: int) -> Attempt:
         candidate = choice.candidate
